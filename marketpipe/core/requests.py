@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import attrs
 
-from marketpipe.errors import BadPayload
 from marketpipe.core.timeframes import Timeframe
+from marketpipe.errors import BadPayload
 
 __all__ = [
     "BATCH_LIMIT",
