@@ -21,6 +21,8 @@ before anything is asked. ``ExchangeError`` itself is raised for a refusal that 
 
 from __future__ import annotations
 
+from typing import Self
+
 __all__ = [
     "BadPayload",
     "Banned",
@@ -39,6 +41,13 @@ __all__ = [
 
 class MarketPipeError(Exception):
     """The root: ``except MarketPipeError`` catches every failure that is not a bug in the calling code."""
+
+    def copy(self) -> Self:
+        """An equal error for one of several callers: a raised exception collects the traceback of its raiser."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__)
+        twin.__cause__ = self.__cause__
+        return twin
 
 
 class ExchangeError(MarketPipeError):

@@ -1,0 +1,417 @@
+"""The request batcher: turns any number of callers' questions into as few requests as the limits need.
+
+It is the only one that talks to the exchange's REST side, and it owns every request: a caller that gives up is
+forgotten, its request is never cancelled (httpcore loses a pool slot for ever when a request is cancelled).
+
+A question waits at most until a request slot is free; nothing is delayed on purpose. What arrives within one pass of
+Trio's scheduler travels together, because the inbox is a rendezvous: by the time this task runs again, every task of
+that pass stands in line. While all slots rest, callers accumulate, and the next request carries them all.
+
+Who goes first is `marketpipe.core.waiting`'s order, what travels together `marketpipe.core.batching`'s, and when a
+request may go at all `marketpipe.core.pacing`'s; here they are put to work.
+
+::
+
+    ask ──> unlisted? ──yes──> UnknownMarket
+             │ unsure ──> held until market/all is read again
+             └ listed ──> waiting ──slot──> in flight ──200──> answered
+                             ^                  ├─ 404 on a batch: sift by market/all, else halve ─┐
+                             ├── back-off ──────┼─ 5xx, network: up to Retry.attempts              │
+                             ├── next second ───┼─ 429: up to Retry.refusals                       │
+                             └──────────────────┼──────────────────────────────────────────────────┘
+                                                └─ 418: everybody gets Banned until it ends
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from marketpipe.actors.mailbox import Ask
+from marketpipe.actors.mailbox import Reply as ReplyTo
+from marketpipe.actors.messages import Answered, Answers, Delivery, Question
+from marketpipe.clock import Clock
+from marketpipe.config import Limits, Retry
+from marketpipe.core.batching import Key, Lot, Wanted, group_of, halves, market_of
+from marketpipe.core.listing import Listing, Verdict
+from marketpipe.core.pacing import Ban, Slots, SlotStatistics, Ticket, full_jitter_s
+from marketpipe.core.requests import Group, MarketsRequest, QuoteTickersRequest, Reply, Request
+from marketpipe.core.symbols import is_market_code
+from marketpipe.core.waiting import Pending, WaitingRoom
+from marketpipe.errors import (
+    BadPayload,
+    Banned,
+    ExchangeError,
+    ExchangeUnavailable,
+    MarketPipeError,
+    RateLimited,
+    UnknownMarket,
+)
+from marketpipe.models import Priority
+
+__all__ = ["Batcher", "BatcherStatistics", "Exchange"]
+
+logger = logging.getLogger("marketpipe.batcher")
+
+
+class Exchange(Protocol):
+    """The REST side of the exchange, as the batcher needs it."""
+
+    async def fetch(self, request: Request) -> Reply:
+        """Ask once. Raises `ExchangeError` and nothing else."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Caller:
+    reply: ReplyTo[Answers]
+    outstanding: int
+    answers: Answers = attrs.field(factory=dict)
+
+    def is_waiting(self) -> bool:
+        return self.reply.is_awaited()
+
+
+@attrs.frozen
+class BatcherStatistics:
+    """Counters since the start, and the queue as it is now."""
+
+    groups: Mapping[Group, SlotStatistics]
+    waiting: Mapping[Group, int]
+    in_flight: int
+    questions: int
+    joined: int
+    requests: int
+    banned_for_s: float
+
+
+@attrs.define(eq=False)
+class Batcher:
+    """State of the actor; `run` is the actor. ``draw`` gives uniform numbers in [0, 1) for the back-off."""
+
+    _exchange: Exchange
+    _inbox: trio.MemoryReceiveChannel[Ask[Question, Answers]]
+    _answered: trio.MemorySendChannel[Answered]
+    _clock: Clock
+    _limits: Limits
+    _retry: Retry
+    _draw: Callable[[], float]
+    _listing: Listing = attrs.field(factory=Listing, init=False)
+    _ban: Ban = attrs.field(factory=Ban, init=False)
+    _slots: dict[Group, Slots] = attrs.field(init=False)
+    _pending: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
+    _waiting: dict[Group, WaitingRoom[_Caller]] = attrs.field(init=False)
+    _held: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
+    _lot_numbers: Iterable[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
+    _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
+    _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _nursery: trio.Nursery = attrs.field(init=False)
+    _in_flight: int = attrs.field(default=0, init=False)
+    _questions: int = attrs.field(default=0, init=False)
+    _joined: int = attrs.field(default=0, init=False)
+    _requests: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self._limits
+        self._slots = {
+            group: Slots(limits.per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
+            for group in Group
+        }
+        self._waiting = {group: WaitingRoom() for group in Group}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve questions until every asker's end of the inbox is closed, then leave what is unanswered closed."""
+        try:
+            with self._inbox, self._answered:
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._watch_the_time, name="batcher timer")
+                    self._want_listing(trio.current_time() + Priority.NORMAL.budget_s)
+                    self._dispatch()
+                    task_status.started()
+                    async for question in self._inbox:
+                        self._accept(question)
+                        self._accept_all_in_line()
+                        self._dispatch()
+                    self._nursery.cancel_scope.cancel(reason="nobody is left to ask")
+        finally:
+            for pending in self._pending.values():
+                for caller in pending.askers:
+                    caller.reply.close()
+
+    def statistics(self) -> BatcherStatistics:
+        """A snapshot of the counters."""
+        now_s = trio.current_time()
+        until_s = self._ban.until_s(now_s)
+        return BatcherStatistics(
+            groups={group: slots.statistics(now_s) for group, slots in self._slots.items()},
+            waiting={group: len(waiting) for group, waiting in self._waiting.items()},
+            in_flight=self._in_flight,
+            questions=self._questions,
+            joined=self._joined,
+            requests=self._requests,
+            banned_for_s=max(0.0, until_s - now_s) if until_s is not None else 0.0,
+        )
+
+    # -- taking questions ---------------------------------------------------------------------------------------
+
+    def _accept_all_in_line(self) -> None:
+        while True:
+            try:
+                self._accept(self._inbox.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+
+    def _accept(self, ask: Ask[Question, Answers]) -> None:
+        question, now_s = ask.payload, trio.current_time()
+        self._questions += 1
+        caller = _Caller(ask.reply, len(question.keys))
+        due_s = now_s + question.priority.budget_s
+        banned = self._banned(now_s)
+        for key in question.keys:
+            pending = self._pending.get(key)
+            if pending is not None:
+                self._joined += 1
+                pending.join(caller, due_s)
+                continue
+            pending = self._pending[key] = Pending(key, due_s, [caller])
+            if banned is not None:
+                self._resolve(pending, banned)
+            else:
+                self._admit(pending, since_s=now_s - self._limits.listing_max_age_s)
+        self._publish()
+
+    def _admit(self, pending: Pending[_Caller], *, since_s: float) -> None:
+        # What the exchange does not list would fail its whole batch, so it is kept out of every request.
+        market = market_of(pending.key)
+        if market is not None and not is_market_code(market):
+            message = f"{market!r} is no market code; one looks like KRW-BTC"
+            self._resolve(pending, UnknownMarket(market, message))
+            return
+        verdict = Verdict.LISTED if market is None else self._listing.verdict(market, since_s=since_s)
+        if verdict is Verdict.UNLISTED and market is not None:
+            self._resolve(pending, UnknownMarket(market))
+        elif verdict is Verdict.UNSURE and self._listing.asked_s is not None:
+            self._hold(pending)
+        else:  # listed; or nothing is known yet, and asking is the fastest way to find out
+            self._wait(pending)
+
+    def _wait(self, pending: Pending[_Caller]) -> None:
+        self._waiting[group_of(pending.key)].enter(pending)
+
+    def _hold(self, pending: Pending[_Caller]) -> None:
+        self._held[pending.key] = pending
+        self._want_listing(pending.due_s)
+
+    def _want_listing(self, due_s: float) -> None:
+        key = MarketsRequest()
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = self._pending[key] = Pending(key, due_s)
+            self._wait(pending)
+        pending.for_us = True
+        pending.due_s = min(pending.due_s, due_s)
+
+    # -- sending requests ---------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Start every request that may go now, and set the alarm for the next moment at which one may."""
+        now_s = trio.current_time()
+        self._alarm.deadline = min(self._dispatch_group(group, now_s) for group in Group)
+
+    def _dispatch_group(self, group: Group, now_s: float) -> float:
+        waiting, slots = self._waiting[group], self._slots[group]
+        if not waiting:
+            return math.inf
+        available = slots.available(now_s)
+        if not available:
+            return _or_never(slots.next_free_s(now_s))
+        for key in waiting.drop_unwanted():
+            del self._pending[key]
+        for lot in waiting.lots(now_s, self._listing.by_quote)[:available]:
+            self._start(lot, slots, now_s)
+        return max(waiting.next_ready_s(now_s), _or_never(slots.next_free_s(now_s)))
+
+    def _start(self, lot: Lot, slots: Slots, now_s: float) -> None:
+        ticket = slots.acquire(now_s)
+        if ticket is None:  # pragma: no cover - `available` said otherwise in this very pass
+            raise AssertionError("no slot is free although one was counted")
+        members = self._waiting[lot.request.group].leave(lot)
+        self._in_flight += 1
+        self._requests += 1
+        self._nursery.start_soon(self._perform, lot, members, ticket, name=f"request {lot.request.group}")
+
+    async def _perform(self, lot: Lot, members: list[Pending[_Caller]], ticket: Ticket) -> None:
+        slots, sent_s = self._slots[lot.request.group], trio.current_time()
+        try:
+            reply = await self._exchange.fetch(lot.request)
+        except ExchangeError as error:
+            self._in_flight -= 1
+            self._settle(slots, ticket, error)
+            self._failed(lot, members, error)
+            self._publish()
+        else:
+            self._in_flight -= 1
+            left = reply.remaining.left if reply.remaining is not None else None
+            slots.answered(ticket, trio.current_time(), remaining=left)
+            self._succeeded(lot, members, reply, sent_s)
+        self._dispatch()
+
+    def _settle(self, slots: Slots, ticket: Ticket, error: ExchangeError) -> None:
+        now_s = trio.current_time()
+        match error:
+            case ExchangeUnavailable(sent=False):
+                slots.unsent(ticket, now_s)
+            case ExchangeUnavailable(abandoned=True):
+                slots.abandoned(ticket, now_s)
+            case RateLimited():
+                slots.refused(ticket, now_s, error.retry_after_s)
+            case _:
+                slots.answered(ticket, now_s)
+
+    async def _watch_the_time(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._alarm.deadline) as self._alarm:
+                await trio.sleep_forever()
+            self._dispatch()
+
+    # -- judging answers ----------------------------------------------------------------------------------------
+
+    def _succeeded(self, lot: Lot, members: list[Pending[_Caller]], reply: Reply, sent_s: float) -> None:
+        if isinstance(lot.request, MarketsRequest):
+            self._listing.update((market.market for market in reply.rows), sent_s)
+        rows = _by_key(lot, reply)
+        values: list[tuple[Key, Any]] = []
+        for pending in members:
+            if (value := rows.pop(pending.key, None)) is not None:
+                self._resolve(pending, value)
+                values.append((pending.key, value))
+            else:
+                self._missing(lot, pending, reply)
+        self._publish(values, rows.items())
+        if isinstance(lot.request, MarketsRequest):
+            self._release_held(since_s=sent_s)
+            self._publish()
+
+    def _missing(self, lot: Lot, pending: Pending[_Caller], reply: Reply) -> None:
+        market = market_of(pending.key) or ""
+        if market in reply.failed:
+            self._resolve(pending, reply.failed[market])
+        elif isinstance(lot.request, QuoteTickersRequest):
+            pending.alone = True
+            self._wait(pending)
+        else:
+            self._resolve(pending, BadPayload("the answer has no row for this market", market=market))
+
+    def _failed(self, lot: Lot, members: list[Pending[_Caller]], error: ExchangeError) -> None:
+        logger.info("%s of %d: %s", lot.request.group, len(members), error)
+        match error:
+            case Banned():
+                self._banish(members, error)
+            case UnknownMarket() if len(members) > 1 or isinstance(lot.request, QuoteTickersRequest):
+                self._sift(lot, members)
+            case _:
+                self._retry_or_fail(members, error)
+        if isinstance(lot.request, MarketsRequest) and lot.request not in self._pending:
+            self._release_held(since_s=math.inf)  # no list to judge by: ask, and let the answers tell
+
+    def _retry_or_fail(self, members: list[Pending[_Caller]], error: ExchangeError) -> None:
+        delay_s = self._back_off_s(members)  # one for all: what travelled together goes on together
+        for pending in members:
+            pending.refusals += isinstance(error, RateLimited)
+            pending.failures += isinstance(error, ExchangeUnavailable)
+            if isinstance(error, RateLimited) and pending.refusals < self._retry.refusals:
+                self._wait(pending)
+            elif isinstance(error, ExchangeUnavailable) and pending.failures < self._retry.attempts:
+                pending.ready_s = trio.current_time() + delay_s
+                self._wait(pending)
+            else:
+                self._resolve(pending, error)
+
+    def _back_off_s(self, members: list[Pending[_Caller]]) -> float:
+        failures = max(pending.failures for pending in members)
+        return full_jitter_s(failures, base_s=self._retry.base_s, cap_s=self._retry.cap_s, draw=self._draw())
+
+    def _sift(self, lot: Lot, members: list[Pending[_Caller]]) -> None:
+        # One unknown code fails the whole batch with 404 (reference/list-tickers, 2026-07-28). A recent list tells
+        # which; if it clears them all, halving finds the one it is wrong about.
+        if isinstance(lot.request, QuoteTickersRequest):
+            for pending in members:
+                pending.alone = True
+        else:
+            by_key = {pending.key: pending for pending in members}
+            for half in halves(lot):
+                number = next(iter(self._lot_numbers))
+                for key in half.keys:
+                    by_key[key].lot = number
+        for pending in members:
+            self._held[pending.key] = pending
+        since_s = trio.current_time() - self._limits.listing_max_age_s
+        if self._listing.asked_s is not None and self._listing.asked_s >= since_s:
+            self._release_held(since_s=since_s)
+        else:
+            self._want_listing(min(pending.due_s for pending in members))
+
+    def _release_held(self, *, since_s: float) -> None:
+        held, self._held = list(self._held.values()), {}
+        gone = [p for p in held if self._listing.verdict(market_of(p.key) or "", since_s=since_s) is Verdict.UNLISTED]
+        for pending in gone:
+            self._resolve(pending, UnknownMarket(market_of(pending.key) or ""))
+        for pending in held:
+            if pending.key in self._pending:
+                pending.lot = 0 if gone else pending.lot
+                self._wait(pending)
+
+    # -- the ban ------------------------------------------------------------------------------------------------
+
+    def _banned(self, now_s: float) -> Banned | None:
+        until_s = self._ban.until_s(now_s)
+        if until_s is None:
+            return None
+        until_ms = self._clock.now_ms() + int((until_s - now_s) * 1000)
+        return Banned(f"blocked by the exchange (418) for another {until_s - now_s:.0f} s", until_ms=until_ms)
+
+    def _banish(self, members: list[Pending[_Caller]], error: Banned) -> None:
+        # Whoever goes on asking while blocked is blocked for longer (reference/rate-limits, 2026-10-07).
+        now_s = trio.current_time()
+        told_s = (error.until_ms - self._clock.now_ms()) / 1000 if error.until_ms else None
+        self._ban.ban(now_s, told_s)
+        banned = self._banned(now_s) or error
+        logger.warning("%s", banned)
+        everyone = [*members, *self._held.values()]
+        for waiting in self._waiting.values():
+            everyone += waiting.clear()
+        self._held.clear()
+        for pending in everyone:
+            self._resolve(pending, banned)
+
+    # -- answering ----------------------------------------------------------------------------------------------
+
+    def _resolve(self, pending: Pending[_Caller], answer: Any | MarketPipeError) -> None:
+        del self._pending[pending.key]
+        for caller in pending.askers:
+            caller.answers[pending.key] = answer
+            caller.outstanding -= 1
+            if not caller.outstanding:
+                self._deliveries.append(Delivery(caller.reply, caller.answers))
+
+    def _publish(self, values: Iterable[tuple[Key, Any]] = (), extras: Iterable[tuple[Key, Any]] = ()) -> None:
+        message = Answered(tuple(values), tuple(self._deliveries), tuple(extras))
+        self._deliveries.clear()
+        if message.values or message.deliveries or message.extras:
+            self._answered.send_nowait(message)
+
+
+def _by_key(lot: Lot, reply: Reply) -> dict[Key, Any]:
+    if not isinstance(lot.keys[0], Wanted):
+        return {lot.keys[0]: reply.rows}
+    return {Wanted(lot.request.group, row.market): row for row in reply.rows}
+
+
+def _or_never(at_s: float | None) -> float:
+    return math.inf if at_s is None else at_s

@@ -1,0 +1,489 @@
+"""The handle programs hold: plain calls over the pipe.
+
+It reads the cache's published view in the caller's own task, asks the batcher for what is not there, and puts the
+answers in the order of the question. It has no policy of its own, and no timeouts: the caller's deadline is Trio's,
+``with trio.fail_after(0.5): await market.get_ticker("KRW-BTC")``, and giving up disturbs nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar, overload
+
+import attrs
+import trio
+
+from marketpipe.actors.batcher import Batcher
+from marketpipe.actors.cache import Cache, CacheView, Reader
+from marketpipe.actors.mailbox import Ask, ask
+from marketpipe.actors.messages import Answers, Question
+from marketpipe.clock import Clock
+from marketpipe.core import timeframes
+from marketpipe.core.bars import BarsWanted, bars_walk
+from marketpipe.core.batching import Key, Wanted
+from marketpipe.core.expiring import MISSING
+from marketpipe.core.meter import Meter
+from marketpipe.core.paging import trade_walk
+from marketpipe.core.ranges import bar_range, positive_count
+from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
+from marketpipe.core.symbols import normalise, normalise_all
+from marketpipe.errors import MarketPipeError, PipelineClosed, UnknownMarket
+from marketpipe.models import Batch, Candle, CandleSeries, Market, Orderbook, Priority, Ticker, Trade
+from marketpipe.status import Status
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+BOOK_DEPTH = 30
+
+
+@attrs.frozen
+class _Found(Generic[T_co]):
+    value: T_co
+    from_memory: bool
+
+
+@attrs.define(eq=False)
+class Client:
+    """The verbs. One symbol (a ``str``) gives one value or raises; an iterable of symbols gives a `Batch`.
+
+    Symbols are normalised to upper case; the order asked is the order answered; duplicates are asked and counted once.
+    Every verb raises `PipelineClosed` once the pipeline has been left, ``TypeError`` or ``ValueError`` for misuse
+    before anything is asked, and an `ExchangeError` where the exchange cannot answer.
+
+    ``max_age_s`` demands a value received at most that long ago; without it, the cache's own freshness applies.
+    ``priority`` orders the wait for request slots; it never lifts a limit.
+    """
+
+    _inbox: trio.MemorySendChannel[Ask[Question, Answers]]
+    _view: CacheView
+    _batcher: Batcher
+    _cache: Cache
+    _clock: Clock
+    _meter: Meter = attrs.field(factory=Meter, init=False)
+    _opened_s: float = attrs.field(factory=trio.current_time, init=False)
+    _closed: bool = attrs.field(default=False, init=False)
+
+    # -- tickers and order books --------------------------------------------------------------------------------
+
+    @overload
+    async def get_ticker(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
+        self, symbols: str, *, max_age_s: float | None = None, priority: Priority = Priority.HIGH
+    ) -> Ticker: ...
+    @overload
+    async def get_ticker(
+        self, symbols: Iterable[str], *, max_age_s: float | None = None, priority: Priority = Priority.HIGH
+    ) -> Batch[Ticker]: ...
+    async def get_ticker(
+        self, symbols: str | Iterable[str], *, max_age_s: float | None = None, priority: Priority = Priority.HIGH
+    ) -> Ticker | Batch[Ticker]:
+        """The current state of one market or of many. Any number of concurrent callers share as few requests."""
+        if isinstance(symbols, str):
+            return await self._snapshot("get_ticker", Group.TICKER, self._view.ticker, symbols, max_age_s, priority)
+        return await self._snapshots("get_ticker", Group.TICKER, self._view.ticker, symbols, max_age_s, priority)
+
+    def get_ticker_nowait(self, symbol: str, *, max_age_s: float | None = None) -> Ticker:
+        """The ticker if a fresh one is in memory, at once; `trio.WouldBlock` if it would have to be fetched."""
+        return self._nowait(self._view.ticker, symbol, max_age_s)
+
+    @overload
+    async def get_orderbook(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
+        self,
+        symbols: str,
+        *,
+        depth: int = BOOK_DEPTH,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.HIGH,
+    ) -> Orderbook: ...
+    @overload
+    async def get_orderbook(
+        self,
+        symbols: Iterable[str],
+        *,
+        depth: int = BOOK_DEPTH,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.HIGH,
+    ) -> Batch[Orderbook]: ...
+    async def get_orderbook(
+        self,
+        symbols: str | Iterable[str],
+        *,
+        depth: int = BOOK_DEPTH,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.HIGH,
+    ) -> Orderbook | Batch[Orderbook]:
+        """The order book of one market or of many, ``depth`` (1..30) levels a side, best first."""
+        _check_depth(depth)
+        view = self._view.orderbook
+        if isinstance(symbols, str):
+            book = await self._snapshot("get_orderbook", Group.ORDERBOOK, view, symbols, max_age_s, priority)
+            return _cut(book, depth)
+        books = await self._snapshots("get_orderbook", Group.ORDERBOOK, view, symbols, max_age_s, priority)
+        if depth == BOOK_DEPTH:
+            return books
+        return attrs.evolve(books, values_by_symbol={name: _cut(book, depth) for name, book in books.items()})
+
+    def get_orderbook_nowait(
+        self, symbol: str, *, depth: int = BOOK_DEPTH, max_age_s: float | None = None
+    ) -> Orderbook:
+        """The book if a fresh one is in memory, at once; `trio.WouldBlock` if it would have to be fetched."""
+        _check_depth(depth)
+        return _cut(self._nowait(self._view.orderbook, symbol, max_age_s), depth)
+
+    # -- trades, candles, markets -------------------------------------------------------------------------------
+
+    @overload
+    async def get_trade(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
+        self,
+        symbols: str,
+        *,
+        count: int = 100,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> tuple[Trade, ...]: ...
+    @overload
+    async def get_trade(
+        self,
+        symbols: Iterable[str],
+        *,
+        count: int = 100,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Batch[tuple[Trade, ...]]: ...
+    async def get_trade(
+        self,
+        symbols: str | Iterable[str],
+        *,
+        count: int = 100,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> tuple[Trade, ...] | Batch[tuple[Trade, ...]]:
+        """The newest ``count`` trades, newest first; pages of 500 are joined without gap or double.
+
+        Fewer come back if the exchange keeps no more: it keeps the current UTC day and the seven before it
+        (reference/list-pair-trades, 2026-07-28). ``max_age_s`` is about the newest page; what lies before it is past.
+        """
+        positive_count(count)
+
+        async def of(name: str) -> _Found[tuple[Trade, ...]]:
+            return await self._trades(name, count, max_age_s, priority)
+
+        return await self._each("get_trade", symbols, max_age_s, priority, of)
+
+    @overload
+    async def get_candle(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
+        self,
+        symbols: str,
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+        closed_only: bool = False,
+        fill: Literal["none", "forward"] = "none",
+        priority: Priority = Priority.NORMAL,
+    ) -> CandleSeries: ...
+    @overload
+    async def get_candle(
+        self,
+        symbols: Iterable[str],
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+        closed_only: bool = False,
+        fill: Literal["none", "forward"] = "none",
+        priority: Priority = Priority.NORMAL,
+    ) -> Batch[CandleSeries]: ...
+    async def get_candle(
+        self,
+        symbols: str | Iterable[str],
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+        closed_only: bool = False,
+        fill: Literal["none", "forward"] = "none",
+        priority: Priority = Priority.NORMAL,
+    ) -> CandleSeries | Batch[CandleSeries]:
+        """Bars, oldest first: the newest ``count`` (200 if nothing is said), or those that open in ``[start, end)``.
+
+        ``start`` and ``end`` are aware datetimes or epoch milliseconds; at most two of ``count``, ``start``, ``end``
+        may be given; ``count`` with ``start`` means the first bars from there on. ``timeframe`` is one of 1s 1m 3m 5m
+        10m 15m 30m 1h 4h 1d 1w 1M 1y; ``1M`` is a month. The last bar may still be running (``state``), unless
+        ``closed_only``. A slot without a trade has no bar; ``fill="forward"`` puts a flat one there, ``filled=True``.
+        """
+        if fill not in ("none", "forward"):
+            raise ValueError(f"fill must be 'none' or 'forward', was {fill!r}")
+        bars = bar_range(count, start, end)
+        wanted = BarsWanted(timeframes.parse(timeframe), bars, closed_only=closed_only, fill=fill == "forward")
+
+        async def of(name: str) -> _Found[CandleSeries]:
+            return await self._candles(name, wanted, priority)
+
+        return await self._each("get_candle", symbols, None, priority, of)
+
+    @overload
+    async def get_market(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
+        self,
+        symbols: str,
+        *,
+        quote: None = None,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Market: ...
+    @overload
+    async def get_market(
+        self,
+        symbols: Iterable[str] | None = None,
+        *,
+        quote: str | None = None,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Batch[Market]: ...
+    async def get_market(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        quote: str | None = None,
+        max_age_s: float | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Market | Batch[Market]:
+        """What is listed: one market, some, or (None) all of them, or all that are quoted in ``quote`` ("KRW")."""
+        if symbols is not None and quote is not None:
+            raise ValueError(f"give symbols or quote, not both; quote was {quote!r}")
+        names = None if symbols is None or isinstance(symbols, str) else normalise_all(symbols)
+        began_s = self._begin(max_age_s, priority)
+        listed, hit = await self._markets(max_age_s, priority)
+        if isinstance(symbols, str):
+            name = normalise(symbols)
+            self._meter.record("get_market", trio.current_time() - began_s, priority, failed=name not in listed)
+            return _value(listed.get(name, UnknownMarket(name)))
+        if names is None:
+            names = _quoted_in(listed, None if quote is None else normalise(quote))
+        answers = {name: listed.get(name) or UnknownMarket(name) for name in names}
+        return self._batch("get_market", answers, len(answers) if hit else 0, began_s, priority)
+
+    def status(self) -> Status:
+        """What the pipe is doing and has done; a frozen snapshot, free of charge."""
+        batcher = self._batcher.statistics()
+        uptime_s = trio.current_time() - self._opened_s
+        return Status(
+            uptime_s=uptime_s,
+            budgets=batcher.groups,
+            waiting=batcher.waiting,
+            requests_in_flight=batcher.in_flight,
+            requests=batcher.requests,
+            questions=batcher.questions,
+            joined=batcher.joined,
+            banned_for_s=batcher.banned_for_s,
+            caches=self._cache.statistics(),
+            verbs=self._meter.statistics(),
+            late=self._meter.late(),
+            symbols_per_second=self._meter.symbols / uptime_s if uptime_s > 0 else 0.0,
+        )
+
+    def close(self) -> None:
+        """Refuse every further question with `PipelineClosed`. The pipeline calls it on the way out."""
+        self._closed = True
+        self._inbox.close()
+
+    # -- how the verbs are made ---------------------------------------------------------------------------------
+
+    def _begin(self, max_age_s: float | None, priority: Priority) -> float:
+        if self._closed:
+            raise PipelineClosed("the pipeline has been left; open a new one to ask again")
+        if max_age_s is not None:
+            _check_age(max_age_s)
+        if not isinstance(priority, Priority):
+            raise TypeError(f"priority must be a Priority ({', '.join(Priority.__members__)}), was {priority!r}")
+        return trio.current_time()
+
+    def _nowait(self, read: Reader[str, T], symbol: str, max_age_s: float | None) -> T:
+        if self._closed:
+            raise PipelineClosed("the pipeline has been left; open a new one to ask again")
+        if max_age_s is not None:
+            _check_age(max_age_s)
+        value = read(normalise(symbol), max_age_s)
+        if value is MISSING:
+            raise trio.WouldBlock
+        return value
+
+    async def _ask(self, keys: tuple[Key, ...], priority: Priority) -> Answers:
+        return await ask(self._inbox, Question(keys, priority))
+
+    async def _snapshot(
+        self,
+        verb: str,
+        group: Group,
+        read: Reader[str, T],
+        symbol: str,
+        max_age_s: float | None,
+        priority: Priority,
+    ) -> T:
+        name = normalise(symbol)
+        began_s = self._begin(max_age_s, priority)
+        held = read(name, max_age_s)
+        answer: T | MarketPipeError
+        if held is MISSING:
+            key = Wanted(group, name)
+            answer = (await self._ask((key,), priority))[key]
+        else:
+            answer = held
+            await trio.lowlevel.checkpoint()
+        failed = isinstance(answer, MarketPipeError)
+        self._meter.record(verb, trio.current_time() - began_s, priority, symbols=not failed, failed=failed)
+        return _value(answer)
+
+    async def _snapshots(
+        self,
+        verb: str,
+        group: Group,
+        read: Reader[str, T],
+        symbols: Iterable[str],
+        max_age_s: float | None,
+        priority: Priority,
+    ) -> Batch[T]:
+        names = normalise_all(symbols)
+        began_s = self._begin(max_age_s, priority)
+        answers = {name: read(name, max_age_s) for name in names}
+        missing = [name for name, value in answers.items() if value is MISSING]
+        if missing:
+            fetched = await self._ask(tuple(Wanted(group, name) for name in missing), priority)
+            answers.update((key.market, value) for key, value in fetched.items() if isinstance(key, Wanted))
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._batch(verb, answers, len(names) - len(missing), began_s, priority)
+
+    def _batch(
+        self, verb: str, answers: dict[str, Any], from_memory: int, began_s: float, priority: Priority
+    ) -> Batch[Any]:
+        failed = {name: error for name, error in answers.items() if isinstance(error, MarketPipeError)}
+        values = {name: value for name, value in answers.items() if name not in failed} if failed else answers
+        elapsed_s = trio.current_time() - began_s
+        self._meter.record(verb, elapsed_s, priority, symbols=len(values), failed=len(failed))
+        return Batch(values, failed, elapsed_s, from_memory / len(answers) if answers else 0.0)
+
+    async def _each(
+        self,
+        verb: str,
+        symbols: str | Iterable[str],
+        max_age_s: float | None,
+        priority: Priority,
+        of: Callable[[str], Awaitable[_Found[T]]],
+    ) -> T | Batch[T]:
+        names = (normalise(symbols),) if isinstance(symbols, str) else normalise_all(symbols)
+        began_s = self._begin(max_age_s, priority)
+        found: dict[str, _Found[T] | MarketPipeError] = {}
+
+        async def one(name: str) -> None:
+            try:
+                found[name] = await of(name)
+            except MarketPipeError as error:
+                found[name] = error
+
+        if isinstance(symbols, str):
+            await one(names[0])  # no nursery for one: a cheaper call, and a plain traceback
+        else:
+            async with trio.open_nursery() as nursery:
+                for name in names:
+                    nursery.start_soon(one, name, name=f"{verb} {name}")
+        hits = sum(isinstance(answer, _Found) and answer.from_memory for answer in found.values())
+        answers = {name: _plain(found[name]) for name in names}
+        batch: Batch[T] = self._batch(verb, answers, hits, began_s, priority)
+        return _value(answers[names[0]]) if isinstance(symbols, str) else batch
+
+    async def _trades(
+        self, name: str, count: int, max_age_s: float | None, priority: Priority
+    ) -> _Found[tuple[Trade, ...]]:
+        newest = self._view.trades(name, max_age_s)
+
+        def read(request: TradesRequest) -> tuple[Trade, ...] | Any:
+            first = request.cursor is None and request.days_ago == 0
+            return (
+                newest[: request.count] if first and newest is not MISSING and len(newest) >= request.count else MISSING
+            )
+
+        return await self._walk(trade_walk(name, count), read, priority)
+
+    async def _candles(self, name: str, wanted: BarsWanted, priority: Priority) -> _Found[CandleSeries]:
+        def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
+            return self._view.candles(request, None)
+
+        found = await self._walk(bars_walk(name, wanted, self._clock.now_ms()), read, priority)
+        return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
+
+    async def _walk(
+        self,
+        walk: Generator[tuple[Any, ...], tuple[Any, ...], tuple[T, ...]],
+        read: Callable[[Any], Any],
+        priority: Priority,
+    ) -> _Found[tuple[T, ...]]:
+        """Drive a generator of page requests: from memory what is there, from the exchange the rest."""
+        from_memory = True
+        pages: tuple[Any, ...] | None = None
+        while True:
+            try:
+                requests = next(walk) if pages is None else walk.send(pages)
+            except StopIteration as stop:
+                return _Found(stop.value, from_memory)
+            answers = {request: read(request) for request in requests}
+            missing = tuple(request for request, page in answers.items() if page is MISSING)
+            if missing:
+                from_memory = False
+                answers.update(await self._ask(missing, priority))
+            else:
+                await trio.lowlevel.checkpoint()
+            pages = tuple(_value(answers[request]) for request in requests)
+
+    async def _markets(self, max_age_s: float | None, priority: Priority) -> tuple[dict[str, Market], bool]:
+        key = MarketsRequest()
+        listed = self._view.markets(key, max_age_s)
+        if listed is not MISSING:
+            await trio.lowlevel.checkpoint()
+            return {market.market: market for market in listed}, True
+        fetched: tuple[Market, ...] = _value((await self._ask((key,), priority))[key])
+        return {market.market: market for market in fetched}, False
+
+
+def _plain(answer: _Found[T] | MarketPipeError) -> T | MarketPipeError:
+    return answer.value if isinstance(answer, _Found) else answer
+
+
+def _value(answer: T | MarketPipeError) -> T:
+    if isinstance(answer, MarketPipeError):
+        raise answer.copy()
+    return answer
+
+
+def _quoted_in(listed: dict[str, Market], quote: str | None) -> tuple[str, ...]:
+    if quote is None:
+        return tuple(sorted(listed))
+    names = tuple(sorted(name for name, market in listed.items() if market.quote == quote))
+    if not names:
+        quotes = ", ".join(sorted({market.quote for market in listed.values()}))
+        raise ValueError(f"no market is quoted in {quote!r}; quotes are {quotes}")
+    return names
+
+
+def _cut(book: Orderbook, depth: int) -> Orderbook:
+    return book if depth == BOOK_DEPTH else attrs.evolve(book, bids=book.bids[:depth], asks=book.asks[:depth])
+
+
+def _check_depth(depth: int) -> None:
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise TypeError(f"depth must be a whole number from 1 to {BOOK_DEPTH}, was {depth!r}")
+    if not 1 <= depth <= BOOK_DEPTH:
+        raise ValueError(f"depth must be a whole number from 1 to {BOOK_DEPTH}, was {depth}")
+
+
+def _check_age(max_age_s: float) -> None:
+    if isinstance(max_age_s, bool) or not isinstance(max_age_s, int | float):
+        raise TypeError(f"max_age_s must be a number of seconds, was {max_age_s!r}")
+    if not max_age_s >= 0:
+        raise ValueError(f"max_age_s must be at least 0, was {max_age_s!r}")

@@ -1,0 +1,126 @@
+"""Everything that can be set, with its default, checked when it is built.
+
+Options are frozen and comparable; a changed copy is ``attrs.evolve(config, region="sg")``. Nothing reads the
+environment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from marketpipe.core.freshness import Freshness
+
+__all__ = ["REGIONS", "CacheOptions", "Config", "Limits", "Retry"]
+
+# Hosts by region; listings and books differ between them (reference/rest-api-guide, 2026-10-06).
+REGIONS = {
+    "kr": "https://api.upbit.com",
+    "sg": "https://sg-api.upbit.com",
+    "id": "https://id-api.upbit.com",
+    "th": "https://th-api.upbit.com",
+}
+
+
+def _check(test: Any, wanted: str) -> Any:
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not test(value):
+            name = f"{type(instance).__name__}.{attribute.name}"
+            raise (ValueError if number else TypeError)(f"{name} must be {wanted}, was {value!r}")
+
+    return validate
+
+
+def _whole(test: Any, wanted: str) -> Any:
+    return _check(lambda value: isinstance(value, int) and test(value), f"a whole number {wanted}")
+
+
+POSITIVE = _check(lambda value: 0 < value < float("inf"), "a number above 0")
+NOT_NEGATIVE = _check(lambda value: 0 <= value < float("inf"), "a number of at least 0")
+COUNT = _whole(lambda value: value >= 1, "of at least 1")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """The exchange's limits and our patience with it.
+
+    ``per_second``: requests per second and rate-limit group (reference/rate-limits, 2026-10-07: 10).
+    ``guard_s``: added to the second a request slot rests, against clocks that run at slightly different speeds.
+    ``abandoned_hold_s``: how long after we stopped waiting a request may still reach the exchange.
+    ``connect_s``, ``read_s``: bounds of one connection attempt and of one silence while reading.
+    ``deadline_s``: the hard bound of one request altogether.
+    ``listing_max_age_s``: how old the market list may be when it is used to call a market unknown.
+    """
+
+    per_second: int = attrs.field(default=10, validator=COUNT)
+    guard_s: float = attrs.field(default=0.001, validator=NOT_NEGATIVE)
+    abandoned_hold_s: float = attrs.field(default=5.0, validator=NOT_NEGATIVE)
+    connect_s: float = attrs.field(default=3.0, validator=POSITIVE)
+    read_s: float = attrs.field(default=5.0, validator=POSITIVE)
+    deadline_s: float = attrs.field(default=8.0, validator=POSITIVE)
+    listing_max_age_s: float = attrs.field(default=60.0, validator=NOT_NEGATIVE)
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """What is tried again, and how often. 4xx other than 429 never is.
+
+    ``attempts``: requests in all for a question whose requests fail with 5xx or on the network.
+    ``base_s``, ``cap_s``: full-jitter back-off between them: uniform in 0..min(cap, base * 2^n).
+    ``refusals``: requests in all for a question that is refused with 429, before `RateLimited` is raised.
+    """
+
+    attempts: int = attrs.field(default=3, validator=COUNT)
+    base_s: float = attrs.field(default=0.2, validator=POSITIVE)
+    cap_s: float = attrs.field(default=5.0, validator=POSITIVE)
+    refusals: int = attrs.field(default=8, validator=COUNT)
+
+
+@attrs.frozen(kw_only=True)
+class CacheOptions:
+    """How much is kept in memory, and for how long.
+
+    ``entries``: values per kind (tickers, order books, trades, markets). ``candle_pages``: pages of up to 200 bars.
+    ``freshness``: the TTL policy.
+    """
+
+    entries: int = attrs.field(default=1000, validator=COUNT)
+    candle_pages: int = attrs.field(default=100, validator=COUNT)
+    freshness: Freshness = attrs.field(factory=Freshness, validator=attrs.validators.instance_of(Freshness))
+
+
+def _known_region(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if value not in REGIONS:
+        raise ValueError(f"Config.region must be one of {', '.join(REGIONS)}, was {value!r}")
+
+
+def _http_url(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"Config.base_url must be a str such as 'http://127.0.0.1:8600', was {value!r}")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"Config.base_url must be an http(s) URL such as 'http://127.0.0.1:8600', was {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """All options of a pipeline.
+
+    ``region``: kr, sg, id or th. ``base_url``: another address of the REST API, instead of the region's.
+    """
+
+    region: str = attrs.field(default="kr", validator=_known_region)
+    base_url: str | None = attrs.field(default=None, validator=_http_url)
+    limits: Limits = attrs.field(factory=Limits, validator=attrs.validators.instance_of(Limits))
+    retry: Retry = attrs.field(factory=Retry, validator=attrs.validators.instance_of(Retry))
+    cache: CacheOptions = attrs.field(factory=CacheOptions, validator=attrs.validators.instance_of(CacheOptions))
+
+    @property
+    def rest_url(self) -> str:
+        """The address of the REST API, without a trailing slash."""
+        return (self.base_url or REGIONS[self.region]).rstrip("/")

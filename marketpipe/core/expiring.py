@@ -1,0 +1,138 @@
+"""The two tiers of the cache, in one structure.
+
+*Fast tier*: for ``fast_s`` after a value was put it is served without question, so that whatever comes in bursts is
+fetched once. *Memory tier*: after that it is served while its own time to live lasts, as the policy in
+`marketpipe.core.freshness` set it. An entry is therefore fresh for ``max(fast_s, ttl_s)``, and the tier is told by its
+age alone; one cachetools ``TLRUCache`` on the caller's timer holds both, and evicts the least recently used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from enum import Enum
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
+
+import attrs
+from cachetools import Cache, TLRUCache
+
+__all__ = ["MISSING", "CacheStatistics", "ExpiringCache", "Missing"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Missing(Enum):
+    """The type of `MISSING`."""
+
+    MISSING = "MISSING"
+
+
+MISSING: Final[Literal[Missing.MISSING]] = Missing.MISSING
+"""What `ExpiringCache.get` answers when it has nothing fresh; every other answer, 0 and None too, is a value."""
+
+
+@attrs.frozen
+class CacheStatistics:
+    """Counts since the start; ``entries`` is how many fresh values there are now.
+
+    ``evictions``: values that had to make room while they were still fresh.
+    """
+
+    fast_hits: int
+    memory_hits: int
+    misses: int
+    entries: int
+    evictions: int
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of questions answered from memory, 0..1; 0.0 before the first."""
+        hits = self.fast_hits + self.memory_hits
+        return hits / (hits + self.misses) if hits + self.misses else 0.0
+
+
+class _Entry(NamedTuple):
+    value: object
+    stored_s: float
+    expires_s: float
+
+
+class _Entries(TLRUCache[K, _Entry]):
+    """Counts what is pushed out while it is still fresh."""
+
+    evictions = 0
+
+    def popitem(self) -> tuple[K, _Entry]:
+        item = super().popitem()
+        self.evictions += 1
+        return item
+
+
+class ExpiringCache(Generic[K, V]):
+    """Values with a time to live each, at most ``maxsize`` of them. An expired value is never served.
+
+    ``timer`` is a monotonic clock in seconds, such as ``trio.current_time``.
+    """
+
+    def __init__(self, timer: Callable[[], float], *, maxsize: int = 1000, fast_s: float = 0.2) -> None:
+        if maxsize < 1:
+            raise ValueError(f"maxsize must be at least 1, was {maxsize!r}")
+        if not fast_s > 0:
+            raise ValueError(f"fast_s must be above 0, was {fast_s!r}")
+        self._timer = timer
+        self._fast_s = fast_s
+        self._entries: _Entries[K] = _Entries(maxsize, lambda key, entry, now_s: entry.expires_s, timer)
+        self._fast_hits = self._memory_hits = self._misses = 0
+
+    def put(self, key: K, value: V, ttl_s: float) -> None:
+        """Keep ``value``, received just now, for ``ttl_s`` (``math.inf``: until replaced), at least for ``fast_s``."""
+        now_s = self._timer()
+        self._entries[key] = _Entry(value, now_s, now_s + max(self._fast_s, ttl_s))
+
+    def get(self, key: K, max_age_s: float | None = None) -> V | Literal[Missing.MISSING]:
+        """The fresh value of ``key``, or `MISSING`.
+
+        ``max_age_s`` only tightens: the value must also be younger than that, so that 0 always misses.
+        """
+        try:
+            value, stored_s, _ = self._entries[key]
+        except KeyError:
+            self._misses += 1
+            return MISSING
+        age_s = self._timer() - stored_s
+        if max_age_s is not None and age_s >= max_age_s:
+            self._misses += 1
+            return MISSING
+        if age_s <= self._fast_s:
+            self._fast_hits += 1
+        else:
+            self._memory_hits += 1
+        return value  # type: ignore[return-value]  # put() stored a V
+
+    def age_s(self, key: K) -> float | None:
+        """Seconds since the fresh value of ``key`` was put, or None.
+
+        This is no use of the value: it is neither counted, nor does it save it from eviction.
+        """
+        if key not in self._entries:
+            return None
+        entry: _Entry = Cache.__getitem__(self._entries, key)  # past the subclass, which would mark it as used
+        return self._timer() - entry.stored_s
+
+    def invalidate(self, key: K) -> None:
+        """Forget ``key``, if it is there."""
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything but the statistics."""
+        self._entries.clear()
+
+    def statistics(self) -> CacheStatistics:
+        """What was asked and answered so far."""
+        return CacheStatistics(
+            fast_hits=self._fast_hits,
+            memory_hits=self._memory_hits,
+            misses=self._misses,
+            entries=len(self._entries),
+            evictions=self._entries.evictions,
+        )

@@ -1,0 +1,134 @@
+"""The pipe, put together: every channel and every nursery is opened here, and nowhere else.
+
+::
+
+      callers ── get_ticker() ... ──> Client ──reads──> CacheView
+                                        │                   ^
+                                        │ miss: ask         │ writes
+                                        v                   │
+      exchange <──requests── Batcher ──answered──> Cache ───┴──replies──> callers
+        (upbit.rest)          owns slots,          owns the values
+                              queues, retries
+
+Data flows one way, from the exchange through the cache to the callers; only questions go the other way.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from marketpipe.actors.batcher import Batcher, Exchange
+from marketpipe.actors.cache import Cache
+from marketpipe.actors.mailbox import Ask
+from marketpipe.actors.messages import Answered, Answers, Question
+from marketpipe.client import Client
+from marketpipe.clock import Clock, SystemClock
+from marketpipe.config import Config
+from marketpipe.core.requests import Group
+from marketpipe.errors import PipelineCrashed
+
+__all__ = ["open_pipeline", "run_pipeline"]
+
+
+@asynccontextmanager
+async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGenerator[Client]:
+    """Open a pipeline to the exchange and yield its `Client`; leaving the block ends everything in it.
+
+    ``options`` are fields of `Config`, and replace those of ``config``. Nothing is asked of the exchange on behalf of
+    the caller yet, except its market list, in the background. If an actor fails in the background, the block is
+    cancelled and `PipelineCrashed` raised from the group of failures; an exception of the block itself comes out bare.
+    """
+    # Importing httpx takes longer than the rest of the package together: paid here, not by `import marketpipe`.
+    from marketpipe.upbit.rest import UpbitRest
+
+    chosen = attrs.evolve(config or Config(), **options)
+    clock = SystemClock()
+    limits = chosen.limits
+    async with (
+        UpbitRest(
+            chosen.rest_url,
+            clock=clock,
+            connect_s=limits.connect_s,
+            read_s=limits.read_s,
+            deadline_s=limits.deadline_s,
+            max_connections=limits.per_second * len(Group),  # one for every request slot there is
+        ) as exchange,
+        run_pipeline(chosen, exchange, clock=clock) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def run_pipeline(
+    config: Config, exchange: Exchange, *, clock: Clock, draw: Callable[[], float] | None = None
+) -> AsyncGenerator[Client]:
+    """The pipeline over any `Exchange` and `Clock`: for tests, benches and simulators. See `open_pipeline`.
+
+    ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter.
+    """
+    # 0: a rendezvous, so that a question is never left in the buffer of an actor that has died.
+    questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
+    # Unbounded, since the batcher must never wait for the cache: it holds at most one message per request in flight
+    # and one per question that failed at once, and those are bounded by the slots and by the callers who wait.
+    answered, answers = trio.open_memory_channel[Answered](math.inf)
+    batcher = Batcher(
+        exchange,
+        inbox,
+        answered,
+        clock=clock,
+        limits=config.limits,
+        retry=config.retry,
+        draw=draw or random.Random().random,
+    )
+    cache = Cache(answers, clock, config.cache)
+    client = Client(questions, cache.view, batcher, cache, clock)
+    body_error: BaseException | None = None
+    crash: BaseExceptionGroup[BaseException] | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(cache.run, name="cache")
+            await nursery.start(batcher.run, name="batcher")
+            try:
+                yield client
+            except BaseException as error:
+                body_error = error  # raised again below, outside the nursery, which would wrap it into a group
+            finally:
+                client.close()
+                nursery.cancel_scope.cancel(reason="the pipeline was left")
+    except BaseExceptionGroup as group:
+        crash = group
+    outcome = body_error if crash is None else _at_the_border(crash, body_error)
+    if outcome is not None:
+        raise outcome
+
+
+def _at_the_border(group: BaseExceptionGroup[BaseException], body_error: BaseException | None) -> BaseException:
+    """What a group that left the nursery is for the caller, who has not asked for a nursery.
+
+    Cancellation and KeyboardInterrupt keep their route, an exception of the block comes out bare. Anything else is a
+    crash of an actor; nothing of the group is discarded.
+    """
+    failures = group.split(trio.Cancelled)[1]
+    if failures is None:
+        return body_error or group
+    interrupts = failures.subgroup((KeyboardInterrupt, SystemExit))
+    if interrupts is not None:
+        return _first_leaf(interrupts)
+    crashed = PipelineCrashed("an actor of the pipeline failed; the cause names it")
+    if body_error is not None and not isinstance(body_error, trio.Cancelled):
+        group = BaseExceptionGroup("the block failed while the pipeline crashed", [body_error, group])
+    crashed.__cause__ = group
+    return crashed
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

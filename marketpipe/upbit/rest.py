@@ -1,0 +1,279 @@
+"""One request to the exchange's REST API, one answer: the only importer of httpx.
+
+HTTP/1.1 without redirects, cookies or an ``Origin`` header (one of those costs a request its ten per second and leaves
+it one per ten; reference/rate-limits, 2026-10-07). Nothing is paced or tried again here: that is the batcher's.
+
+A proxy in the environment (``HTTPS_PROXY``, ``NO_PROXY``, ...) is used as every program uses it, and so are
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR``: behind a company's gateway there is no other way out. A host on this machine is
+always reached directly, so that a simulator is never looked for behind the proxy.
+
+**httpx loses pool slots when a request is cancelled** (httpcore 1.0.9; encode/httpcore#1093): after as many
+cancellations as there are connections every request ends in ``PoolTimeout``, for ever. So each request is bounded by
+httpx's own time limits, which do no harm, and only past those by a hard deadline; when that fires, the whole httpx
+client is replaced, and the old one closed as soon as its last request has ended.
+`tests/upbit/test_rest_leak.py` reproduces the loss and says when this can go.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import ipaddress
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from socket import gaierror
+from types import TracebackType
+from typing import Self
+
+import attrs
+import httpx
+import trio
+
+from marketpipe.clock import Clock
+from marketpipe.core.requests import Reply, Request
+from marketpipe.errors import BadPayload, ExchangeUnavailable, MarketPipeError
+from marketpipe.upbit import wire
+
+__all__ = ["Connections", "UpbitRest"]
+
+# The exchange drops idle connections on its own schedule; an idle one of ours is worth a handshake for this long.
+KEEPALIVE_S = 60.0
+# How long closing a connection may take that nobody needs any more.
+CLOSE_S = 1.0
+
+# The request has not left this machine when one of these is raised.
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@attrs.define(eq=False)
+class _Pool:
+    """An httpx client, and how many requests are using it."""
+
+    client: httpx.AsyncClient
+    in_use: int = 0
+
+
+@attrs.frozen
+class Connections:
+    """Connections of the pool in use: ``open``, ``busy`` among them, and the ``requests`` under way on it.
+
+    ``busy`` above ``requests`` means that the pool has lost slots, which must not happen.
+    """
+
+    open: int
+    busy: int
+    requests: int
+
+
+class UpbitRest:
+    """The REST API at ``base_url``, such as ``https://api.upbit.com``; an async context manager.
+
+    ``connect_s`` bounds opening a connection (and waiting for a free one), ``read_s`` each silence of the exchange,
+    ``deadline_s`` the whole request. No more than ``max_connections`` requests are under way at once; others wait for
+    their turn within their deadline. ``transport`` replaces the network (a simulator in memory, a mock).
+
+    Raises ``ValueError`` if ``base_url`` is no http or https URL with a host.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        clock: Clock,
+        connect_s: float = 3.0,
+        read_s: float = 5.0,
+        deadline_s: float = 8.0,
+        max_connections: int = 32,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        url = _checked_url(base_url)
+        self._base_url = base_url.rstrip("/")
+        self._host = url.netloc.decode("ascii")
+        self._clock = clock
+        self._connect_s = connect_s
+        self._read_s = read_s
+        self._deadline_s = deadline_s
+        self._transport = transport
+        self._trust_env = not _is_this_machine(url.host)
+        self._max_connections = max_connections
+        self._turns = trio.CapacityLimiter(max_connections)
+        self._ssl_context = _ssl_context(url.scheme)
+        self._pool: _Pool | None = None
+        _silence_httpx()
+
+    async def __aenter__(self) -> Self:
+        self._pool = self._new_pool()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await _close(pool)
+
+    async def fetch(self, request: Request) -> Reply:
+        """Ask once and decode the answer. Raises `ExchangeError` or a subclass of it, and nothing else.
+
+        `ExchangeUnavailable` says with ``sent=False`` that the request has never left (no such host, refused, no
+        connection in time) and with ``abandoned=True`` that we stopped waiting for the answer, so that the request
+        may still arrive. A status other than 200 is what `marketpipe.upbit.wire.error_of` makes of it.
+
+        **Do not cancel it.** The batcher owns each fetch; a caller who gives up is only taken off the list of those
+        who wait for it. A cancellation from outside is safe, but costs every connection, as the deadline does.
+        """
+        with self._named_errors():
+            with trio.fail_after(self._deadline_s):
+                response = await self._get(wire.encode(request))
+        received_ms = self._clock.now_ms()
+        headers = response.headers
+        if response.status_code != httpx.codes.OK:
+            raise wire.error_of(request, response.status_code, headers, response.content, now_ms=received_ms)
+        exchange_ms = wire.date_ms(headers.get("date"))
+        rows, failed = wire.decode(request, response.content, received_ms=received_ms, exchange_ms=exchange_ms)
+        return Reply(rows, failed, received_ms, exchange_ms, wire.remaining_req(headers.get("remaining-req")))
+
+    def connections(self) -> Connections:
+        """The watchdog's view of the pool in use."""
+        pool = self._pool
+        return _connections(pool.client, pool.in_use) if pool else Connections(0, 0, 0)
+
+    async def _get(self, path: str) -> httpx.Response:
+        async with self._turns:
+            pool = self._pool
+            if pool is None:
+                raise RuntimeError("UpbitRest is not open: use it in `async with`")
+            pool.in_use += 1
+            try:
+                return await pool.client.get(self._base_url + path)
+            except (trio.Cancelled, httpx.PoolTimeout):
+                # Cut off: it may have taken a slot with it. A PoolTimeout, while fewer requests than slots are under
+                # way, is the proof of that.
+                self._replace(pool)
+                raise
+            finally:
+                pool.in_use -= 1
+                if pool is not self._pool and not pool.in_use:
+                    await _close(pool)
+
+    def _replace(self, pool: _Pool) -> None:
+        # A transport that was handed in is not ours to close, and has no pool that could leak.
+        if pool is self._pool and self._transport is None:
+            self._pool = self._new_pool()
+
+    def _new_pool(self) -> _Pool:
+        return _Pool(
+            httpx.AsyncClient(
+                verify=self._ssl_context,
+                trust_env=self._trust_env,
+                transport=self._transport,
+                headers={"User-Agent": _user_agent(), "Accept": "application/json", "Accept-Encoding": "gzip"},
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                timeout=httpx.Timeout(self._read_s, connect=self._connect_s, pool=self._connect_s),
+                limits=httpx.Limits(
+                    max_connections=self._max_connections,
+                    max_keepalive_connections=self._max_connections,
+                    keepalive_expiry=KEEPALIVE_S,
+                ),
+            )
+        )
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        host = self._host
+        try:
+            yield
+        except trio.TooSlowError as exc:
+            flaw = f"no answer from {host} within {self._deadline_s:g} s"
+            raise ExchangeUnavailable(flaw, abandoned=True) from exc
+        except (httpx.ReadTimeout, httpx.WriteTimeout) as exc:
+            flaw = f"{host} stayed silent for {self._read_s:g} s"
+            raise ExchangeUnavailable(flaw, abandoned=True) from exc
+        except _NEVER_SENT as exc:
+            raise ExchangeUnavailable(_why_not_sent(exc, host, self._connect_s), sent=False) from exc
+        except httpx.DecodingError as exc:
+            raise BadPayload(f"the answer from {host} cannot be decompressed: {exc}") from exc
+        except (httpx.HTTPError, OSError) as exc:
+            raise ExchangeUnavailable(f"the connection to {host} broke: {_reason(exc)}") from exc
+
+
+def _checked_url(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as exc:
+        raise ValueError(f"base_url must be an http or https URL, was {base_url!r}: {exc}") from exc
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        raise ValueError(f"base_url must be an http or https URL such as 'https://api.upbit.com', was {base_url!r}")
+    return url
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ssl_context(scheme: str) -> ssl.SSLContext:
+    # Loading the certificates takes 20 ms, building a client without them less than 0.1: so they are loaded once, and
+    # only where they are needed. The bare context trusts nobody.
+    return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _user_agent() -> str:
+    try:
+        return f"marketpipe/{importlib.metadata.version('marketpipe')}"
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "marketpipe"
+
+
+def _silence_httpx() -> None:
+    # One line at INFO for each request, ten times a second and group. Whoever sets a level of their own keeps it.
+    logger = logging.getLogger("httpx")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
+
+
+def _connections(client: httpx.AsyncClient, requests: int) -> Connections:
+    # httpx does not publish its pool, and a transport that was handed in may have none.
+    pool = getattr(client._transport, "_pool", None)
+    connections = [] if pool is None else [each for each in pool.connections if not each.is_closed()]
+    return Connections(len(connections), sum(not each.is_idle() for each in connections), requests)
+
+
+async def _close(pool: _Pool) -> None:
+    with trio.move_on_after(CLOSE_S, shield=True):
+        await pool.client.aclose()
+
+
+def _why_not_sent(exc: httpx.TransportError, host: str, connect_s: float) -> str:
+    if isinstance(exc, httpx.ConnectTimeout):
+        return f"could not connect to {host} within {connect_s:g} s"
+    if isinstance(exc, httpx.PoolTimeout):
+        return f"no connection to {host} became free within {connect_s:g} s"
+    what = "cannot find host" if isinstance(_system_error(exc), gaierror) else "could not connect to"
+    return f"{what} {host}: {_reason(exc)}"
+
+
+def _reason(exc: Exception) -> str:
+    cause = _system_error(exc) or exc
+    return str(cause) or type(cause).__name__
+
+
+def _system_error(exc: BaseException) -> OSError | None:
+    # httpx and httpcore wrap what the system or TLS said two or three times. httpcore cuts the cause off as it passes
+    # and leaves the context, which may in the end be an earlier error of ours that was being handled meanwhile.
+    inner: BaseException | None = exc
+    while inner is not None and not isinstance(inner, OSError):
+        if isinstance(inner, MarketPipeError):
+            return None
+        inner = inner.__cause__ or inner.__context__
+    return inner

@@ -1,0 +1,183 @@
+"""Bytes of the exchange's REST API to models and back; pure.
+
+`encode` writes a request, `decode` reads the answer to it, `error_of` reads a refusal. Nothing but values,
+`BadPayload` and the errors that `error_of` returns leaves this module, whatever bytes come in.
+
+Rows are exact: every `Decimal` holds the digits of the wire. Fields that are not needed are ignored. A missing or
+mistyped field, NaN, Infinity, 1e400 or a negative price is `BadPayload`, which names field and market.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from marketpipe.core.requests import (
+    CandlesRequest,
+    MarketsRequest,
+    OrderbooksRequest,
+    QuoteTickersRequest,
+    Request,
+    TickersRequest,
+    TradesRequest,
+)
+from marketpipe.errors import BadPayload
+from marketpipe.models import Market, Orderbook, Ticker
+from marketpipe.upbit.wire_errors import date_ms, error_of, excerpt, remaining_req
+from marketpipe.upbit.wire_requests import encode
+from marketpipe.upbit.wire_rows import (
+    CANDLES,
+    INSTRUMENTS,
+    MARKETS,
+    ORDERBOOKS,
+    TICKERS,
+    TRADES,
+    UNREADABLE,
+    RowDecoders,
+)
+from marketpipe.upbit.wire_values import (
+    Instrument,
+    candles_of,
+    instruments_of,
+    markets_of,
+    orderbooks_of,
+    tickers_of,
+    trades_of,
+)
+
+__all__ = ["Instrument", "date_ms", "decode", "decode_instruments", "encode", "error_of", "remaining_req"]
+
+log = logging.getLogger("marketpipe.wire")
+
+RowT = TypeVar("RowT")
+T = TypeVar("T")
+ValueT = TypeVar("ValueT", Market, Ticker, Orderbook)
+
+Failures = dict[str, BadPayload]
+
+
+class _MarketOnly(msgspec.Struct):
+    market: str
+
+
+_RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_MARKET_ONLY = msgspec.json.Decoder(_MarketOnly)
+_PATH = re.compile(r"at `\$(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `([^`]*)`")
+_FIELD = re.compile(r"\.(\w+)")
+
+
+def decode(
+    request: Request, body: bytes, *, received_ms: int, exchange_ms: int | None
+) -> tuple[tuple[Any, ...], Failures]:
+    """The rows of a 200 answer to ``request`` in the order they came, and those that cannot be read, by market.
+
+    ``exchange_ms`` is the answer's ``Date``; it decides with ``received_ms`` whether the newest bar is FINAL.
+
+    Markets, tickers and books: one bad row harms no other; of several rows of one market the newest is kept; rows of
+    markets that were not asked are dropped with a warning in the log ``marketpipe.wire``. Raises `BadPayload` if the
+    answer is no JSON list, or if a row does not even name its market.
+
+    Trades and candles: one market, all or nothing. Raises `BadPayload` for any bad row and for a row of another
+    market. Trades are unique by ``sequential_id``; candles are put in order, newest first, unique by open time.
+    """
+    match request:
+        case TradesRequest(market):
+            return tuple(trades_of(_rows(TRADES, body, market), market, received_ms)), {}
+        case CandlesRequest(market, timeframe):
+            rows = _rows(CANDLES, body, market)
+            return tuple(candles_of(rows, market, timeframe, received_ms, exchange_ms)), {}
+        case MarketsRequest():
+            return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda market: True)
+        case OrderbooksRequest(markets):
+            return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).__contains__)
+        case TickersRequest(markets):
+            return _asked(*_batch(TICKERS, tickers_of, body, received_ms), set(markets).__contains__)
+        case QuoteTickersRequest(quotes):
+            answered = _batch(TICKERS, tickers_of, body, received_ms)
+            return _asked(*answered, lambda market: market.partition("-")[0] in quotes)
+
+
+def decode_instruments(body: bytes) -> tuple[Instrument, ...]:
+    """The rows of orderbook/instruments (reference/list-orderbook-instruments, 2026-07-28).
+
+    Raises `BadPayload` if any row is bad.
+    """
+    instruments, failed = _batch(INSTRUMENTS, lambda rows, received_ms: instruments_of(rows), body, 0)
+    for flaw in failed.values():
+        raise flaw
+    return tuple(instruments)
+
+
+def _rows(decoders: RowDecoders[RowT], body: bytes, market: str) -> list[RowT]:
+    try:
+        return decoders.all.decode(body)
+    except UNREADABLE as exc:
+        raise _bad_payload(exc, body, market) from exc
+
+
+def _batch(
+    decoders: RowDecoders[RowT], values_of: Callable[[Sequence[RowT], int], list[T]], body: bytes, received_ms: int
+) -> tuple[list[T], Failures]:
+    try:
+        return values_of(decoders.all.decode(body), received_ms), {}
+    except (BadPayload, *UNREADABLE):
+        return _row_by_row(decoders, values_of, body, received_ms)
+
+
+def _row_by_row(
+    decoders: RowDecoders[RowT], values_of: Callable[[Sequence[RowT], int], list[T]], body: bytes, received_ms: int
+) -> tuple[list[T], Failures]:
+    values: list[T] = []
+    failed: Failures = {}
+    for row, market in _split(body):
+        try:
+            values += values_of([decoders.one.decode(row)], received_ms)
+        except BadPayload as exc:
+            failed[market] = exc
+        except UNREADABLE as exc:
+            failed[market] = _bad_payload(exc, bytes(row), market)
+    return values, failed
+
+
+def _split(body: bytes) -> list[tuple[msgspec.Raw, str]]:
+    try:
+        return [(row, _MARKET_ONLY.decode(row).market) for row in _RAW_ROWS.decode(body)]
+    except UNREADABLE as exc:
+        raise _bad_payload(exc, body, None) from exc
+
+
+def _bad_payload(exc: Exception, body: bytes, market: str | None) -> BadPayload:
+    flaw = str(exc)
+    missing, path = _MISSING.search(flaw), _PATH.search(flaw)
+    if missing or path:
+        inner = _FIELD.findall(path[1]) if path else []
+        field = missing[1] if missing else inner[-1] if inner else None
+        return BadPayload(excerpt(flaw, 200), field=field, market=market)
+    return BadPayload(f"cannot be read ({excerpt(flaw, 100)}): {excerpt(body, 80) or 'empty'}", market=market)
+
+
+def _asked(
+    values: list[ValueT], failed: Failures, is_asked: Callable[[str], bool]
+) -> tuple[tuple[ValueT, ...], Failures]:
+    newest: dict[str, ValueT] = _newest(values)
+    strangers = {market for market in (*newest, *failed) if not is_asked(market)}
+    if strangers:
+        log.warning("dropped rows of %d markets that were not asked: %.80s ...", len(strangers), sorted(strangers))
+    answered = {market: value for market, value in newest.items() if market not in strangers}
+    # A market with a good row beside the bad one is answered.
+    unread = {market: flaw for market, flaw in failed.items() if market not in strangers and market not in answered}
+    return tuple(answered.values()), unread
+
+
+def _newest(values: list[ValueT]) -> dict[str, ValueT]:
+    newest = {value.market: value for value in values}
+    if len(newest) < len(values):
+        for value in values:
+            if value.exchange_ms > newest[value.market].exchange_ms:
+                newest[value.market] = value
+    return newest

@@ -1,0 +1,69 @@
+"""The whole pipe over the simulator in memory, under Trio's mock clock: what the actors' tests stand on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+
+from marketpipe import Client, Config, run_pipeline
+from marketpipe.clock import TrioClock
+from marketpipe.core.requests import Reply, Request
+from marketpipe.sim import SimConfig, SimExchange, SimTransport
+from marketpipe.upbit.rest import UpbitRest
+
+# 2026-09-23T12:34:56Z, a Wednesday, in the middle of everything.
+EPOCH_MS = 1_790_166_896_000
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """The exchange, with a note of every request made."""
+
+    rest: UpbitRest
+    requests: list[Request] = attrs.field(factory=list)
+
+    async def fetch(self, request: Request) -> Reply:
+        self.requests.append(request)
+        return await self.rest.fetch(request)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [request for request in self.requests if isinstance(request, kind)]
+
+
+@attrs.frozen
+class Rig:
+    market: Client
+    sim: SimExchange
+    exchange: Recorder
+    clock: TrioClock
+
+    def greatest(self) -> int:
+        """The greatest count of any group in any rolling second, as the exchange saw it."""
+        groups = self.sim.statistics().groups.values()
+        return max((group.greatest_per_second for group in groups), default=0)
+
+    def refused(self) -> int:
+        return sum(group.refused for group in self.sim.statistics().groups.values())
+
+
+@asynccontextmanager
+async def open_rig(config: Config | None = None, **options: Any) -> AsyncIterator[Rig]:
+    """Open a pipeline to a simulator of its own; ``options`` are `SimConfig` fields (40 markets by default)."""
+    clock = TrioClock(EPOCH_MS)
+    config = config or Config()
+    sim = SimExchange(SimConfig(**{"markets": 40, "latency_s": 0.02, **options}), clock)
+    limits = config.limits
+    async with UpbitRest(
+        "http://sim",
+        clock=clock,
+        connect_s=limits.connect_s,
+        read_s=limits.read_s,
+        deadline_s=limits.deadline_s,
+        transport=SimTransport(sim),
+    ) as rest:
+        exchange = Recorder(rest)
+        async with run_pipeline(config, exchange, clock=clock, draw=lambda: 0.5) as market:
+            yield Rig(market, sim, exchange, clock)

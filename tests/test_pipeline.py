@@ -1,0 +1,164 @@
+"""Opening and leaving: what comes out of the block, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from rig import EPOCH_MS, open_rig
+
+import marketpipe as mp
+from marketpipe.clock import TrioClock
+from marketpipe.core.requests import MarketsRequest, Reply
+
+
+class Quiet:
+    """An exchange that never answers."""
+
+    async def fetch(self, request):
+        await trio.sleep_forever()
+
+
+class Broken:
+    """An exchange with a bug: it raises what no exchange may raise."""
+
+    async def fetch(self, request):
+        await trio.sleep(1)
+        raise ZeroDivisionError("a bug in the edge")
+
+
+class Empty:
+    """An exchange that lists nothing."""
+
+    async def fetch(self, request):
+        await trio.lowlevel.checkpoint()
+        assert isinstance(request, MarketsRequest)
+        return Reply(rows=(), failed={}, received_ms=EPOCH_MS)
+
+
+def pipe(exchange):
+    return mp.run_pipeline(mp.Config(), exchange, clock=TrioClock(EPOCH_MS))
+
+
+async def test_a_clean_block_leaves_nothing_behind(autojump_clock):
+    """Leaving takes no time and ends every task, even with questions in flight."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with pipe(Quiet()):
+        await trio.sleep(1)
+    assert trio.lowlevel.current_statistics().tasks_living == before
+    assert trio.current_time() == 1.0
+
+
+async def test_the_blocks_own_exception_comes_out_bare(autojump_clock):
+    """The same object, in no group, with its own context."""
+    mine = KeyError("mine")
+    with pytest.raises(KeyError) as caught:
+        async with pipe(Quiet()):
+            raise mine
+    assert caught.value is mine
+    assert caught.value.__context__ is None
+
+
+async def test_a_group_raised_by_the_block_comes_out_as_it_was(autojump_clock):
+    """A nursery in the block raises its group; it is not confused with a crash of the pipe."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with pipe(Quiet()), trio.open_nursery():
+            raise ValueError("mine")
+    assert caught.group_contains(ValueError, match="mine", depth=1)
+
+
+async def test_a_crash_in_the_background_is_a_crash(autojump_clock):
+    """A bug in an actor cancels the block and leaves as PipelineCrashed from the group."""
+    with pytest.raises(mp.PipelineCrashed) as caught:
+        async with pipe(Broken()):
+            await trio.sleep(10)
+    assert isinstance(caught.value.__cause__, BaseExceptionGroup)
+    assert caught.value.__cause__.subgroup(ZeroDivisionError) is not None
+    assert trio.current_time() == 1.0
+
+
+async def test_a_block_that_fails_while_the_pipe_crashes_loses_neither(autojump_clock):
+    """Both failures are in the cause."""
+    with pytest.raises(mp.PipelineCrashed) as caught:
+        async with pipe(Broken()):
+            try:
+                await trio.sleep(10)
+            finally:
+                raise ValueError("while cleaning up")
+    assert caught.value.__cause__.subgroup(ZeroDivisionError) is not None
+    assert caught.value.__cause__.subgroup(ValueError) is not None
+
+
+async def test_cancellation_passes_through(autojump_clock):
+    """An outer deadline ends the block like any other code."""
+    with trio.move_on_after(3) as scope:
+        async with pipe(Quiet()) as market:
+            await market.get_ticker("KRW-BTC")
+    assert scope.cancelled_caught
+    assert trio.current_time() == 3.0
+
+
+async def test_an_error_in_the_blocks_cleanup_is_not_swallowed_by_cancellation(autojump_clock):
+    """Cancelled from outside and failing inside: the failure comes out."""
+    with pytest.raises(ValueError, match="cleanup"), trio.move_on_after(3):
+        async with pipe(Quiet()):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("cleanup")
+
+
+async def test_keyboard_interrupt_keeps_its_route(autojump_clock):
+    """Ctrl-C in the block comes out as itself."""
+    with pytest.raises(KeyboardInterrupt):
+        async with pipe(Quiet()):
+            raise KeyboardInterrupt
+
+
+async def test_every_verb_says_that_the_pipe_is_closed(autojump_clock):
+    """After the block, asking is PipelineClosed, whether the value is in memory or not."""
+    async with open_rig() as rig:
+        await rig.market.get_ticker("KRW-BTC")
+    market = rig.market
+    for ask in (
+        lambda: market.get_ticker("KRW-BTC"),
+        lambda: market.get_ticker(["KRW-BTC"]),
+        lambda: market.get_orderbook("KRW-BTC"),
+        lambda: market.get_trade("KRW-BTC"),
+        lambda: market.get_candle("KRW-BTC"),
+        lambda: market.get_market(),
+    ):
+        with pytest.raises(mp.PipelineClosed):
+            await ask()
+    with pytest.raises(mp.PipelineClosed):
+        market.get_ticker_nowait("KRW-BTC")
+
+
+async def test_a_question_in_flight_is_told_that_the_pipe_is_left(autojump_clock):
+    """A task outside the block that still waits gets PipelineClosed; it is neither hung nor cancelled."""
+    outcome = []
+
+    async def outsider(market):
+        try:
+            await market.get_ticker("KRW-BTC")
+        except mp.PipelineClosed as error:
+            outcome.append(error)
+
+    async with trio.open_nursery() as nursery, pipe(Quiet()) as market:
+        nursery.start_soon(outsider, market)
+        await trio.sleep(1)
+    assert len(outcome) == 1
+
+
+async def test_an_unknown_option_is_refused():
+    """A misspelt option is an error at the call."""
+    with pytest.raises(TypeError, match="regoin"):
+        async with mp.open_pipeline(regoin="kr"):
+            pass
+
+
+async def test_an_exchange_that_lists_nothing_knows_no_market(autojump_clock):
+    """An empty list is a list: every market is unknown."""
+    async with pipe(Empty()) as market:
+        assert len(await market.get_market()) == 0
+        with pytest.raises(mp.UnknownMarket):
+            await market.get_ticker("KRW-BTC")
