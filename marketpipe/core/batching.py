@@ -91,7 +91,8 @@ def _ticker_lots(
     if not covered:
         return plain
     by_all = [key for key in wanted if _quote(key.market) in covered and key not in alone]
-    rest = _chunks([key for key in wanted if key not in set(by_all)])
+    answered = set(by_all)
+    rest = _chunks([key for key in wanted if key not in answered])
     if 1 + len(rest) >= len(plain):
         return plain
     return [Lot(QuoteTickersRequest(tuple(sorted(covered))), tuple(by_all)), *rest]
