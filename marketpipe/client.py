@@ -54,7 +54,8 @@ class Client:
     Every verb raises `PipelineClosed` once the pipeline has been left, ``TypeError`` or ``ValueError`` for misuse
     before anything is asked, and an `ExchangeError` where the exchange cannot answer.
 
-    ``max_age_s`` demands a value received at most that long ago; without it, the cache's own freshness applies.
+    ``max_age_s`` demands a value received less than that long ago (0: a new one); without it, the cache's own
+    freshness applies, and it is never loosened.
     ``priority`` orders the wait for request slots; it never lifts a limit.
     """
 

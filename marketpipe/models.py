@@ -306,7 +306,7 @@ class CandleSeries(Sequence[Candle]):
         index = pandas.DatetimeIndex(
             pandas.to_datetime([c.open_ms for c in self.candles], unit="ms", utc=True), name="time"
         )
-        return pandas.DataFrame(self._columns(exact=exact), index=index)
+        return pandas.DataFrame(self._columns(exact=exact), index=index, dtype=object if exact else float)
 
     def to_polars(self, *, exact: bool = False) -> polars.DataFrame:
         """A DataFrame with the columns time (UTC), open, high, low, close, volume, quote_volume.
@@ -315,7 +315,9 @@ class CandleSeries(Sequence[Candle]):
         """
         import polars
 
-        frame = polars.DataFrame({"time": [c.open_ms for c in self.candles], **self._columns(exact=exact)})
+        columns = self._columns(exact=exact)
+        schema = {"time": polars.Int64} | ({} if exact and self else dict.fromkeys(columns, polars.Float64))
+        frame = polars.DataFrame({"time": [c.open_ms for c in self.candles], **columns}, schema_overrides=schema)
         return frame.with_columns(polars.col("time").cast(polars.Datetime("ms", "UTC")))
 
     def _columns(self, *, exact: bool) -> dict[str, list[Any]]:

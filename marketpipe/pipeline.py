@@ -87,7 +87,7 @@ async def run_pipeline(
         retry=config.retry,
         draw=draw or random.Random().random,
     )
-    cache = Cache(answers, clock, config.cache)
+    cache = Cache(answers, config.cache)
     client = Client(questions, cache.view, batcher, cache, clock)
     body_error: BaseException | None = None
     crash: BaseExceptionGroup[BaseException] | None = None

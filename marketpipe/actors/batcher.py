@@ -267,7 +267,7 @@ class Batcher:
         match error:
             case ExchangeUnavailable(sent=False):
                 slots.unsent(ticket, now_s)
-            case ExchangeUnavailable(abandoned=True):
+            case ExchangeUnavailable(status=None):  # no answer came: it may still be on its way to the exchange
                 slots.abandoned(ticket, now_s)
             case RateLimited():
                 slots.refused(ticket, now_s, error.retry_after_s)
@@ -293,7 +293,7 @@ class Batcher:
                 values.append((pending.key, value))
             else:
                 self._missing(lot, pending, reply)
-        self._publish(values, rows.items())
+        self._publish(values, rows.items(), reply.exchange_ms)
         if isinstance(lot.request, MarketsRequest):
             self._release_held(since_s=sent_s)
             self._publish()
@@ -400,8 +400,14 @@ class Batcher:
             if not caller.outstanding:
                 self._deliveries.append(Delivery(caller.reply, caller.answers))
 
-    def _publish(self, values: Iterable[tuple[Key, Any]] = (), extras: Iterable[tuple[Key, Any]] = ()) -> None:
-        message = Answered(tuple(values), tuple(self._deliveries), tuple(extras))
+    def _publish(
+        self,
+        values: Iterable[tuple[Key, Any]] = (),
+        extras: Iterable[tuple[Key, Any]] = (),
+        exchange_ms: int | None = None,
+    ) -> None:
+        at_ms = self._clock.now_ms() if exchange_ms is None else exchange_ms
+        message = Answered(at_ms, tuple(values), tuple(self._deliveries), tuple(extras))
         self._deliveries.clear()
         if message.values or message.deliveries or message.extras:
             self._answered.send_nowait(message)

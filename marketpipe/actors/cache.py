@@ -17,7 +17,6 @@ import attrs
 import trio
 
 from marketpipe.actors.messages import Answered
-from marketpipe.clock import Clock
 from marketpipe.config import CacheOptions
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.expiring import CacheStatistics, ExpiringCache, Missing
@@ -56,7 +55,6 @@ class Cache:
     """State of the actor; `run` is the actor."""
 
     _answered: trio.MemoryReceiveChannel[Answered]
-    _clock: Clock
     _options: CacheOptions
     _tiers: dict[Kind, ExpiringCache[Any, Any]] = attrs.field(init=False)
     _activities: Activities = attrs.field(init=False)
@@ -90,13 +88,13 @@ class Cache:
         task_status.started()
         with self._answered:
             async for answered in self._answered:
-                self._keep(answered.values)
+                self._keep(answered.values, answered.exchange_ms)
                 for delivery in answered.deliveries:
                     delivery.reply.send(delivery.answers)
-                self._keep(answered.extras)
+                self._keep(answered.extras, answered.exchange_ms)
 
-    def _keep(self, values: Iterable[tuple[Key, Any]]) -> None:
-        now_s, now_ms = trio.current_time(), self._clock.now_ms()
+    def _keep(self, values: Iterable[tuple[Key, Any]], now_ms: int) -> None:
+        now_s = trio.current_time()
         for key, value in values:
             self._keep_one(key, value, now_s, now_ms)
 

@@ -36,9 +36,10 @@ class Delivery:
 class Answered:
     """One request's outcome for the cache: ``values`` to keep, then ``deliveries`` to make, then ``extras`` to keep.
 
-    Callers are answered by the cache, after it holds the values, so that whoever asks again at once finds them there.
+    ``exchange_ms`` is the exchange's time as the answer told it, or this machine's. Callers are answered by the cache, after it holds the values, so that whoever asks again at once finds them there.
     """
 
+    exchange_ms: int
     values: tuple[tuple[Key, Any], ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     extras: tuple[tuple[Key, Any], ...] = ()

@@ -75,6 +75,11 @@ def _above_zero(default: float) -> float:
     return field
 
 
+def _factors_by_hour(policy: Freshness) -> tuple[float, ...]:
+    matching = ([zone.factor for zone in policy.zones if zone.holds(hour)] for hour in range(24))
+    return tuple(min(factors, default=policy.other_hours) for factors in matching)
+
+
 @attrs.frozen(kw_only=True)
 class Freshness:
     """The numbers of the policy. Seconds end in ``_s``; the others are factors, shares and counts.
@@ -106,12 +111,9 @@ class Freshness:
     history_minutes: int = attrs.field(default=10, validator=_positive)
     closed_after_s: float = _above_zero(180.0)
     closed_markets: int = attrs.field(default=20, validator=_positive)
-    _by_hour: tuple[float, ...] = attrs.field(init=False, eq=False, repr=False)
-
-    @_by_hour.default
-    def _factors(self) -> tuple[float, ...]:
-        matching = ([zone.factor for zone in self.zones if zone.holds(hour)] for hour in range(24))
-        return tuple(min(factors, default=self.other_hours) for factors in matching)
+    _by_hour: tuple[float, ...] = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(_factors_by_hour, takes_self=True)
+    )
 
     def ttl_s(self, kind: Kind, condition: MarketCondition, now_ms: int) -> float:
         """How long an answer of this kind stays fresh under this condition at this moment (epoch ms)."""

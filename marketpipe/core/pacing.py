@@ -122,8 +122,8 @@ class Ceiling:
         self._change(max(1, self.slots // 2), now_s)
         self._reduced_s = now_s
 
-    def succeeded(self, ticket: Ticket, now_s: float) -> None:
-        """A request was answered: climb if it is time to."""
+    def succeeded(self, now_s: float) -> None:
+        """A request that `is_news` was answered: climb if it is time to."""
         if self.slots == self.limit and not self._probing:
             return
         clean_s = now_s - self._clean_since_s
@@ -219,7 +219,7 @@ class Slots:
         self._rest(ticket, now_s)
         if self._ceiling.is_news(ticket):
             self._refused_in_a_row = 0
-            self._ceiling.succeeded(ticket, now_s)
+            self._ceiling.succeeded(now_s)
         if remaining is not None:
             self._ceiling.shared(self.limit - remaining - self._ours(ticket), now_s)
 

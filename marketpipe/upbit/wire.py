@@ -20,7 +20,6 @@ from marketpipe.core.requests import (
     CandlesRequest,
     MarketsRequest,
     OrderbooksRequest,
-    QuoteTickersRequest,
     Request,
     TickersRequest,
     TradesRequest,
@@ -97,9 +96,9 @@ def decode(
             return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).__contains__)
         case TickersRequest(markets):
             return _asked(*_batch(TICKERS, tickers_of, body, received_ms), set(markets).__contains__)
-        case QuoteTickersRequest(quotes):
+        case _:
             answered = _batch(TICKERS, tickers_of, body, received_ms)
-            return _asked(*answered, lambda market: market.partition("-")[0] in quotes)
+            return _asked(*answered, lambda market: market.partition("-")[0] in request.quotes)
 
 
 def decode_instruments(body: bytes) -> tuple[Instrument, ...]:

@@ -55,7 +55,7 @@ def markets_of(request: Request) -> tuple[str, ...]:
             return (request.market,)
         case TickersRequest() | OrderbooksRequest():
             return request.markets
-        case MarketsRequest() | QuoteTickersRequest():
+        case _:
             return ()
 
 
@@ -72,9 +72,10 @@ def _path_and_params(request: Request) -> tuple[str, dict[str, object]]:
         case TradesRequest(market, count, cursor, days_ago):
             params = {"market": market, "count": count, "cursor": cursor, "days_ago": days_ago or None}
             return "/v1/trades/ticks", params
-        case CandlesRequest(market, timeframe, count, to_ms):
-            to = None if to_ms is None else _utc_seconds(to_ms)
-            return f"/v1/candles/{_CANDLE_PATHS[timeframe]}", {"market": market, "count": count, "to": to}
+        case _:
+            to = None if request.to_ms is None else _utc_seconds(request.to_ms)
+            params = {"market": request.market, "count": request.count, "to": to}
+            return f"/v1/candles/{_CANDLE_PATHS[request.timeframe]}", params
 
 
 def _utc_seconds(at_ms: int) -> str:

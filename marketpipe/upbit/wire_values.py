@@ -128,8 +128,8 @@ def trades_of(rows: Sequence[TradeRow], market: str, received_ms: int) -> list[T
     """The trades of a page of ``market``, in their order, each ``sequential_id`` once."""
     _refuse_other_markets(rows, market)
     _TRADE.refuse_impossible(rows)
-    unique = {row.sequential_id: row for row in reversed(rows)}
-    return [_trade(row, received_ms) for row in reversed(unique.values())]
+    unique = {row.sequential_id: row for row in rows}
+    return [_trade(row, received_ms) for row in unique.values()]
 
 
 def _trade(row: TradeRow, received_ms: int) -> Trade:
