@@ -36,7 +36,8 @@ class Delivery:
 class Answered:
     """One request's outcome for the cache: ``values`` to keep, then ``deliveries`` to make, then ``extras`` to keep.
 
-    ``exchange_ms`` is the exchange's time as the answer told it, or this machine's. Callers are answered by the cache, after it holds the values, so that whoever asks again at once finds them there.
+    ``exchange_ms`` is the exchange's time as the answer told it, or else this machine's. Callers are answered by the
+    cache, after it holds the values, so that whoever asks again at once finds them there.
     """
 
     exchange_ms: int

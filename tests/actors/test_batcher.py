@@ -242,7 +242,7 @@ async def test_urgent_questions_overtake_and_low_ones_still_move(autojump_clock)
 
 
 async def test_low_priority_is_not_starved(autojump_clock):
-    """While 40 callers ask HIGH without end, LOW is answered after its budget and the queue of its day: 5 s + 40 / 10 s."""
+    """While 40 callers ask HIGH without end, LOW is answered after its budget and the queue of that time."""
     async with open_rig() as rig:
         symbols = await listed(rig, 40)
         with trio.fail_after(20):
@@ -346,7 +346,7 @@ async def test_a_passing_trouble_is_not_seen_by_the_caller(autojump_clock):
 
 @pytest.mark.parametrize(("fault", "noticed_s"), [(HangFault, 1.0), (DropFault, 0.02)])
 async def test_a_request_without_an_answer_may_still_arrive(autojump_clock, fault, noticed_s):
-    """Silence is bounded by read_s; after it, and after a broken connection, the slot rests as long as it may arrive."""
+    """Silence is bounded; after it, and after a broken connection, the slot rests as long as the request may arrive."""
     config = Config(limits=Limits(per_second=1, read_s=1, abandoned_hold_s=5), retry=Retry(attempts=1))
     async with open_rig(config) as rig:
         await listed(rig)
