@@ -4,8 +4,7 @@ Prices and sizes are `decimal.Decimal`, as printed by the exchange. Times are in
 ``_ms``; durations are floats in seconds and end in ``_s``. Every value says when the exchange stamped it
 (``exchange_ms``), when this machine received it (``received_ms``) and where it was born (``source``).
 
-`Ticker`, `Trade`, `Candle` and `Level` keep their fields in the order in which `marketpipe.upbit.wire` decodes them;
-they are built by position there, a thousand times a second.
+`Ticker` is made from `marketpipe.upbit.wire_rows.TickerRow` attribute by attribute: their names belong together.
 """
 
 from __future__ import annotations

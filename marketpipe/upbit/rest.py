@@ -20,12 +20,12 @@ import importlib.metadata
 import ipaddress
 import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from socket import gaierror
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import httpx
@@ -59,6 +59,28 @@ class _Pool:
 
     client: httpx.AsyncClient
     in_use: int = 0
+
+
+@attrs.define(eq=False)
+class _Connecting:
+    """The connection that a request is opening, until its pool looks after it.
+
+    httpcore forgets it when the request is cancelled in the TLS handshake: it would stay open until it is collected
+    as garbage. httpx's extension ``trace`` tells how far it has come.
+    """
+
+    stream: Any = None
+
+    async def trace(self, step: str, info: Mapping[str, Any]) -> None:
+        if step == "connection.connect_tcp.complete":
+            self.stream = info["return_value"]
+        elif step == "http11.send_request_headers.started":
+            self.stream = None
+
+    async def aclose(self) -> None:
+        if self.stream is not None:
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await self.stream.aclose()
 
 
 @attrs.frozen
@@ -152,12 +174,14 @@ class UpbitRest:
             if pool is None:
                 raise RuntimeError("UpbitRest is not open: use it in `async with`")
             pool.in_use += 1
+            connecting = _Connecting()
             try:
-                return await pool.client.get(self._base_url + path)
+                return await pool.client.get(self._base_url + path, extensions={"trace": connecting.trace})
             except (trio.Cancelled, httpx.PoolTimeout):
                 # Cut off: it may have taken a slot with it. A PoolTimeout, while fewer requests than slots are under
                 # way, is the proof of that.
                 self._replace(pool)
+                await connecting.aclose()
                 raise
             finally:
                 pool.in_use -= 1
