@@ -1,0 +1,203 @@
+"""One exchange behind whatever carries its requests: latency, limits, faults and the market, in that order.
+
+A transport (the socket server, the one in memory) hands in a `SimRequest` and gets a `SimReply`, whose ``ending`` says
+how much of it reaches the client. Nothing here knows sockets; nothing but `SimExchange.handle` waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import attrs
+import trio
+
+from marketpipe.clock import Clock
+from marketpipe.sim import control, quotation
+from marketpipe.sim.config import SimConfig
+from marketpipe.sim.faults import Ending, Fault, FaultTimeline, LatencyFault
+from marketpipe.sim.limiter import ORIGIN, GroupStatistics, Limiter, Verdict
+from marketpipe.sim.replies import TEXT, Content, SimReply, compose, refusal, spoil
+from marketpipe.sim.world import World
+
+__all__ = ["SimExchange", "SimRequest", "SimStatistics"]
+
+# The URL may have about 8,000 characters (ccxt PR #28522, 2026-05-06); 855 markets in one call just fit (2026-09-23).
+MAX_TARGET = 8_192
+UNRECEIVED = ("down", "dns")
+_HABITS = [field.name for field in attrs.fields(quotation.Options)]
+
+
+@attrs.frozen
+class SimRequest:
+    """A request as it arrives: ``target`` is path and query, still encoded; header names are lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str] = attrs.field(factory=dict)
+    body: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The query's pairs, percent-decoded, in the order they came."""
+        return parse_qsl(self.target.partition("?")[2], keep_blank_values=True)
+
+
+@attrs.frozen
+class SimStatistics:
+    """What the simulator has seen: per rate-limit group, of connections, of paths it has not, of faults by kind."""
+
+    groups: dict[str, GroupStatistics]
+    connections: dict[str, int]
+    unrouted: int
+    faults: dict[str, int]
+
+
+@attrs.frozen(order=True)
+class _Journey:
+    """One request on its way: when it reaches the exchange, how long its answer takes back, what befalls it."""
+
+    arrives_s: float
+    request: SimRequest = attrs.field(order=False)
+    group: str | None = attrs.field(order=False)
+    after_s: float = attrs.field(order=False)
+    faults: tuple[Fault, ...] = attrs.field(order=False)
+
+
+class SimExchange:
+    """A simulated Upbit that lives in the time of ``clock``.
+
+    The same seed, clock and order of requests give the same answers, delays and faults.
+    """
+
+    def __init__(self, config: SimConfig, clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.world = World(config.seed, config.markets)
+        self.connections_open = 0
+        self.connections_total = 0
+        self._options = quotation.Options(**{name: getattr(config, name) for name in _HABITS})
+        self._jitter = random.Random(config.seed)
+        self._timeline = FaultTimeline(config.seed)
+        self._limiter = Limiter(config)
+        self._unrouted = 0
+        self._abandoned: list[_Journey] = []
+
+    async def handle(self, request: SimRequest) -> SimReply:
+        """Answer after the configured latency.
+
+        A caller who is cancelled on the way out does not call the request back: it is counted when it would have
+        arrived, as a request is that has left its machine.
+        """
+        if control.listens_to(request.path):
+            return control.handle(self, request)
+        journey = self._depart(request)
+        try:
+            await trio.sleep_until(journey.arrives_s)
+        except trio.Cancelled:
+            arrives_s = max(journey.arrives_s, trio.current_time())
+            heapq.heappush(self._abandoned, attrs.evolve(journey, arrives_s=arrives_s))
+            raise
+        reply = self._arrive(journey)
+        await trio.sleep(journey.after_s)
+        return reply
+
+    def warm_up(self) -> None:
+        """Work out now what the first answers need, so that they are as quick as the later ones."""
+        query = [("quote_currencies", "KRW,BTC,USDT")]
+        quotation.answer(self.world, "/v1/ticker/all", query, self.clock.now_ms(), self._options)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Let ``fault`` begin now."""
+        self._timeline.add(fault, trio.current_time())
+
+    def clear_faults(self) -> None:
+        """Everything works again, for requests that have not left yet."""
+        self._timeline.clear()
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that are not over, each with how many requests it ``struck``."""
+        return self._timeline.describe(trio.current_time())
+
+    def statistics(self) -> SimStatistics:
+        """What has been seen since the start or the last `reset`."""
+        self._count_abandoned(trio.current_time())
+        return SimStatistics(
+            groups=self._limiter.statistics(),
+            connections={"open": self.connections_open, "total": self.connections_total},
+            unrouted=self._unrouted,
+            faults=self._timeline.struck(),
+        )
+
+    def reset(self) -> None:
+        """Forget every count, every window and every block; faults go on, and so do requests on their way."""
+        self._count_abandoned(trio.current_time())
+        self._limiter = Limiter(self.config)
+        self._timeline.forget()
+        self.connections_total = self.connections_open
+        self._unrouted = 0
+
+    def _depart(self, request: SimRequest) -> _Journey:
+        now_s = trio.current_time()
+        group = quotation.group_of(request.path)
+        faults = self._timeline.strike(group, now_s)
+        extra_s = sum(fault.latency_s for fault in faults if isinstance(fault, LatencyFault))
+        half_s = (self.config.latency_s + extra_s) / 2
+        jitter_s = self._jitter.uniform(0, self.config.jitter_s)
+        outward_s = jitter_s * self._jitter.uniform(0, 1)
+        return _Journey(now_s + half_s + outward_s, request, group, half_s + jitter_s - outward_s, faults)
+
+    def _arrive(self, journey: _Journey) -> SimReply:
+        ending = _ending(journey.faults)
+        if ending in UNRECEIVED:
+            return SimReply(503, (), b"", ending)
+        return attrs.evolve(self._answer(journey), ending=ending)
+
+    def _answer(self, journey: _Journey) -> SimReply:
+        now_s, now_ms = trio.current_time(), self.clock.now_ms()
+        request = journey.request
+        if len(request.target) > MAX_TARGET:
+            return compose(Content(414, b"URI Too Long", TEXT), now_ms=now_ms)
+        if journey.group is None or request.method != "GET":
+            self._unrouted += 1
+            return compose(Content(404, quotation.NO_ROUTE), now_ms=now_ms)
+        self._count_abandoned(now_s)
+        verdict = self._count(journey, now_s, now_ms / 1000)
+        content = self._content(journey, verdict, now_ms)
+        if content.status in (418, 429):
+            verdict = attrs.evolve(verdict, left=0)
+        gzip = self.config.gzip and "gzip" in request.headers.get("accept-encoding", "")
+        return compose(content, now_ms=now_ms, remaining_req=verdict.remaining_req, gzip=gzip)
+
+    def _content(self, journey: _Journey, verdict: Verdict, now_ms: int) -> Content:
+        if verdict.status != 200:
+            return refusal(verdict, self.config)
+        request = journey.request
+        answer = quotation.answer(self.world, request.path, request.query, now_ms, self._options)
+        return spoil(Content(answer.status, answer.body), journey.faults, verdict, self.config)
+
+    def _count(self, journey: _Journey, now_s: float, wall_s: float) -> Verdict:
+        group = journey.group or ""
+        if self.config.origin_rule and "origin" in journey.request.headers:
+            group = ORIGIN
+        return self._limiter.arrive(group, now_s, wall_s)
+
+    def _count_abandoned(self, now_s: float) -> None:
+        # The limiter's time only goes forward: whoever was abandoned earlier is counted before whoever arrives now.
+        offset_s = self.clock.now_ms() / 1000 - now_s
+        while self._abandoned and self._abandoned[0].arrives_s <= now_s:
+            journey = heapq.heappop(self._abandoned)
+            if journey.group is not None and _ending(journey.faults) not in UNRECEIVED:
+                self._count(journey, journey.arrives_s, journey.arrives_s + offset_s)
+
+
+def _ending(faults: Iterable[Fault]) -> Ending:
+    return next((fault.ending for fault in faults if fault.ending != "whole"), "whole")

@@ -1,0 +1,160 @@
+"""Tapes: one day of trades without a market, from which the days of all markets are made.
+
+A tape is a loop. Its price path ends where it began, so it can be started at any minute; it is stored twice over, so
+that any rotation is a slice. Prices are offsets in grid steps and volumes are counts of size units: a market's day is
+an affine image of a tape, and its turnover needs only two sums,
+
+    sum(price * volume) = step * lot * (level * sum(size) + sum(offset * size)).
+
+There are a few tapes per `Activity`, made when first asked for and shared by every world of the same seed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, chain
+
+import attrs
+
+from marketpipe.sim.draw import words
+
+__all__ = ["BUSY", "DAY_MS", "DEEP", "DUST", "MEAN_SIZE", "MID", "MINUTE_MS", "THIN", "Activity", "Tape", "drawn_tape"]
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+MINUTES = 1_440
+# Above any real offset: what an empty minute or day has for its low, and, negated, for its high.
+NOWHERE = 1 << 40
+PATH_BITS = 20
+# Trades come in all sizes: mostly small, a few very large.
+SIZE_FACTORS = (1, 1, 1, 2, 5, 10, 30, 100)
+MEAN_SIZE = 136 * sum(SIZE_FACTORS) // len(SIZE_FACTORS)
+
+
+@attrs.frozen
+class Activity:
+    """How much a market trades: one tape for each entry of ``trades``, which is its number of trades a day."""
+
+    name: str
+    trades: tuple[int, ...]
+
+
+DEEP = Activity("deep", (61_000, 54_000, 67_000))
+BUSY = Activity("busy", (8_300, 7_100, 9_400))
+MID = Activity("mid", (1_050, 820, 1_400))
+THIN = Activity("thin", (44, 31, 62, 38))
+DUST = Activity("dust", (3, 0, 6, 1))
+
+
+@attrs.frozen(eq=False)
+class Tape:
+    """A loop of trades, twice over: trade ``i + count`` is trade ``i`` a day later.
+
+    ``starts[m]`` is the first trade at or after minute ``m``; ``size_sums[i]`` and ``value_sums[i]`` add up the trades
+    before ``i`` (sizes, and offset times size).
+    """
+
+    count: int
+    times: array[int]
+    offsets: array[int]
+    sizes: array[int]
+    buys: bytes
+    starts: list[int]
+    highs: list[int]
+    lows: list[int]
+    size_sums: array[int]
+    value_sums: array[int]
+    high: int
+    low: int
+
+    def extremes(self, first: int, end: int) -> tuple[int, int]:
+        """Highest and lowest offset of the trades ``[first, end)``, of which there must be one."""
+        if end - first == self.count:
+            return self.high, self.low
+        inner, outer = self.times[first] // MINUTE_MS, self.times[end - 1] // MINUTE_MS + 1
+        if self.starts[inner] == first and self.starts[outer] == end:
+            if outer - inner == 1:
+                return self.highs[inner], self.lows[inner]
+            return max(self.highs[inner:outer]), min(self.lows[inner:outer])
+        if outer - inner <= 2:
+            part = self.offsets[first:end]
+            return max(part), min(part)
+        return self._pieces(first, end, inner + 1, outer - 1)
+
+    def _pieces(self, first: int, end: int, inner: int, outer: int) -> tuple[int, int]:
+        # Whole minutes [inner, outer) between two that are begun.
+        head, tail = self.offsets[first : self.starts[inner]], self.offsets[self.starts[outer] : end]
+        high = max(chain(self.highs[inner:outer], head, tail))
+        return high, min(chain(self.lows[inner:outer], head, tail))
+
+
+def make_tape(times: Sequence[int], offsets: Sequence[int], sizes: Sequence[int], buys: Sequence[int]) -> Tape:
+    """The tape of these trades; ``times`` are milliseconds of the day, ascending."""
+    count = len(times)
+    highs, lows = [-NOWHERE] * MINUTES, [NOWHERE] * MINUTES
+    starts: list[int] = []
+    for minute in sorted({at // MINUTE_MS for at in times}):
+        first = bisect_left(times, minute * MINUTE_MS)
+        span = offsets[first : bisect_left(times, (minute + 1) * MINUTE_MS, first)]
+        highs[minute], lows[minute] = max(span), min(span)
+        starts += [first] * (minute + 1 - len(starts))
+    starts += [count] * (MINUTES - len(starts))
+    values = [offset * size for offset, size in zip(offsets, sizes, strict=True)]
+    return Tape(
+        count=count,
+        times=array("i", times) + array("i", [at + DAY_MS for at in times]),
+        offsets=array("i", offsets) * 2,
+        sizes=array("i", sizes) * 2,
+        buys=bytes(buys) * 2,
+        starts=[*starts, *(start + count for start in starts), 2 * count],
+        highs=highs * 2,
+        lows=lows * 2,
+        size_sums=array("q", accumulate(chain(sizes, sizes), initial=0)),
+        value_sums=array("q", accumulate(chain(values, values), initial=0)),
+        high=max(offsets, default=-NOWHERE),
+        low=min(offsets, default=NOWHERE),
+    )
+
+
+@lru_cache(maxsize=256)
+def drawn_tape(seed: int, activity: Activity, index: int, amplitude: int) -> Tape:
+    """Tape ``index`` of an activity, its prices within ``amplitude`` steps of the level (one more for buyers)."""
+    times, path, sizes, buys = _motion(seed, activity, index)
+    # A taker who buys pays the ask, a step above what a seller gets.
+    offsets = [(point * amplitude >> PATH_BITS) + buy for point, buy in zip(path, buys, strict=True)]
+    return make_tape(times, offsets, sizes, buys)
+
+
+@lru_cache(maxsize=32)
+def _motion(seed: int, activity: Activity, index: int) -> tuple[array[int], array[int], array[int], bytes]:
+    count = activity.trades[index]
+    key = (seed, activity.name, index)
+    moves = words(count, *key, "moves")
+    shapes = words(count, *key, "shapes")
+    sizes = array("i", [(16 + shape % 241) * SIZE_FACTORS[shape >> 29] for shape in shapes])
+    buys = bytes([move >> 7 & 1 for move in moves])
+    return array("i", _moments(count, shapes, key)), array("i", _bridge(moves)), sizes, buys
+
+
+def _moments(count: int, shapes: Sequence[int], key: tuple[object, ...]) -> list[int]:
+    # Every minute has one of 4096 tickets for sure and the rest are drawn: bursts, but no dead minute on a deep tape.
+    tickets = [*range(MINUTES), *(ticket % MINUTES for ticket in words(4_096 - MINUTES, *key, "bursts"))]
+    times = sorted(tickets[at & 4_095] * MINUTE_MS + (at >> 12) % MINUTE_MS for at in words(count, *key, "times"))
+    for i in range(1, count):
+        # One order that fills several others trades several times in one millisecond.
+        if not shapes[i] & 0xF00:
+            times[i] = times[i - 1]
+    return times
+
+
+def _bridge(moves: Sequence[int]) -> list[int]:
+    walk = list(accumulate(2 * (move & 0xFF) - 255 for move in moves))
+    if not walk:
+        return []
+    drift, count = walk[-1], len(walk)
+    loop = [point - drift * (i + 1) // count for i, point in enumerate(walk)]
+    peak = max(1, *map(abs, loop))
+    return [(point << PATH_BITS) // peak for point in loop]
