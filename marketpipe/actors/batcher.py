@@ -189,17 +189,20 @@ class Batcher:
     def _admit(self, pending: Pending[_Caller], *, since_s: float) -> None:
         # What the exchange does not list would fail its whole batch, so it is kept out of every request.
         market = market_of(pending.key)
-        if market is not None and not is_market_code(market):
-            message = f"{market!r} is no market code; one looks like KRW-BTC"
-            self._resolve(pending, UnknownMarket(market, message))
-            return
-        verdict = Verdict.LISTED if market is None else self._listing.verdict(market, since_s=since_s)
-        if verdict is Verdict.UNLISTED and market is not None:
-            self._resolve(pending, UnknownMarket(market))
-        elif verdict is Verdict.UNSURE and self._listing.asked_s is not None:
-            self._hold(pending)
-        else:  # listed; or nothing is known yet, and asking is the fastest way to find out
+        if market is None:
             self._wait(pending)
+            return
+        verdict = self._listing.verdict(market, since_s=since_s)
+        if verdict is Verdict.LISTED:
+            self._wait(pending)
+        elif not is_market_code(market):
+            self._resolve(pending, UnknownMarket(market, f"{market!r} is no market code; one looks like KRW-BTC"))
+        elif verdict is Verdict.UNLISTED:
+            self._resolve(pending, UnknownMarket(market))
+        elif self._listing.asked_s is None:  # nothing is known yet, and asking is the fastest way to find out
+            self._wait(pending)
+        else:
+            self._hold(pending)
 
     def _wait(self, pending: Pending[_Caller]) -> None:
         self._waiting[group_of(pending.key)].enter(pending)

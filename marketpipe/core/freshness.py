@@ -122,23 +122,29 @@ class Freshness:
 
     def base_s(self, kind: Kind) -> float:
         """The time to live under normal conditions."""
-        bases = {
-            Kind.TICKER: self.ticker_s,
-            Kind.ORDERBOOK: self.orderbook_s,
-            Kind.TRADES: self.trades_s,
-            Kind.CANDLES: self.candles_s,
-            Kind.MARKETS: self.markets_s,
-        }
-        return bases[kind]
+        match kind:  # no dictionary: hashing an enum costs more than all of this
+            case Kind.TICKER:
+                return self.ticker_s
+            case Kind.ORDERBOOK:
+                return self.orderbook_s
+            case Kind.TRADES:
+                return self.trades_s
+            case Kind.CANDLES:
+                return self.candles_s
+            case Kind.MARKETS:
+                return self.markets_s
 
     def condition_factor(self, condition: MarketCondition) -> float:
         """Less than 1 where things move, more than 1 where they rest."""
-        factors = {
-            MarketCondition.ACTIVE: self.active,
-            MarketCondition.QUIET: self.quiet,
-            MarketCondition.CLOSED: self.closed,
-        }
-        return factors.get(condition, 1.0)
+        match condition:
+            case MarketCondition.ACTIVE:
+                return self.active
+            case MarketCondition.QUIET:
+                return self.quiet
+            case MarketCondition.CLOSED:
+                return self.closed
+            case MarketCondition.NORMAL | MarketCondition.UNKNOWN:
+                return 1.0
 
     def hour_factor(self, now_ms: int) -> float:
         """The factor of the hour that it is in Korea."""
