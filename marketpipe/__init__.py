@@ -1,5 +1,7 @@
 """Market data from Upbit for Trio programs: batched, paced inside the exchange's limits, exact to the last decimal."""
 
+import logging
+
 from marketpipe.client import Client
 from marketpipe.config import CacheOptions, Config, Limits, Retry
 from marketpipe.core.freshness import Freshness
@@ -35,5 +37,18 @@ from marketpipe.models import (
 )
 from marketpipe.pipeline import open_pipeline, run_pipeline
 from marketpipe.status import Status
+
+# fmt: off
+__all__ = [
+    "BadPayload", "Banned", "Batch", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change", "Client",
+    "Config", "ExchangeError", "ExchangeUnavailable", "Freshness", "Level", "Limits", "Market", "MarketPipeError",
+    "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited", "Retry", "Side", "Source",
+    "StaleData", "Status", "StoreError", "SubscriberLagged", "Ticker", "Timeframe", "Trade", "UnknownMarket",
+    "open_pipeline", "run_pipeline",
+]
+# fmt: on
+
+# The host program decides where log lines go; without this, warnings would go to stderr unasked.
+logging.getLogger("marketpipe").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"

@@ -18,7 +18,6 @@ from marketpipe.actors.batcher import Batcher
 from marketpipe.actors.cache import Cache, CacheView, Reader
 from marketpipe.actors.mailbox import Ask, ask
 from marketpipe.actors.messages import Answers, Question
-from marketpipe.clock import Clock
 from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
 from marketpipe.core.batching import Key, Wanted
@@ -63,7 +62,6 @@ class Client:
     _view: CacheView
     _batcher: Batcher
     _cache: Cache
-    _clock: Clock
     _meter: Meter = attrs.field(factory=Meter, init=False)
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
     _closed: bool = attrs.field(default=False, init=False)
@@ -231,17 +229,16 @@ class Client:
 
     @overload
     async def get_market(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
-        self,
-        symbols: str,
-        *,
-        quote: None = None,
-        max_age_s: float | None = None,
-        priority: Priority = Priority.NORMAL,
+        self, symbols: str, *, max_age_s: float | None = None, priority: Priority = Priority.NORMAL
     ) -> Market: ...
     @overload
     async def get_market(
+        self, symbols: Iterable[str], *, max_age_s: float | None = None, priority: Priority = Priority.NORMAL
+    ) -> Batch[Market]: ...
+    @overload
+    async def get_market(
         self,
-        symbols: Iterable[str] | None = None,
+        symbols: None = None,
         *,
         quote: str | None = None,
         max_age_s: float | None = None,
@@ -416,7 +413,7 @@ class Client:
         def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
             return self._view.candles(request, None)
 
-        found = await self._walk(bars_walk(name, wanted, self._clock.now_ms()), read, priority)
+        found = await self._walk(bars_walk(name, wanted, self._batcher.exchange_now_ms()), read, priority)
         return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
 
     async def _walk(

@@ -93,7 +93,7 @@ class CacheOptions:
 
 
 def _known_region(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if value not in REGIONS:
+    if value not in tuple(REGIONS):
         raise ValueError(f"Config.region must be one of {', '.join(REGIONS)}, was {value!r}")
 
 
@@ -102,9 +102,17 @@ def _http_url(instance: object, attribute: attrs.Attribute[str | None], value: s
         return
     if not isinstance(value, str):
         raise TypeError(f"Config.base_url must be a str such as 'http://127.0.0.1:8600', was {value!r}")
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_http_url(value):
         raise ValueError(f"Config.base_url must be an http(s) URL such as 'http://127.0.0.1:8600', was {value!r}")
+
+
+def _is_http_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        # Reading the port is what checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 @attrs.frozen(kw_only=True)

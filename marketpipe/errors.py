@@ -46,6 +46,8 @@ class MarketPipeError(Exception):
         """An equal error for one of several callers: a raised exception collects the traceback of its raiser."""
         twin = type(self).__new__(type(self), *self.args)
         twin.__dict__.update(self.__dict__)
+        if hasattr(self, "__notes__"):
+            twin.__notes__ = [*self.__notes__]
         twin.__cause__ = self.__cause__
         return twin
 

@@ -78,17 +78,10 @@ async def run_pipeline(
     # Unbounded, since the batcher must never wait for the cache: it holds at most one message per request in flight
     # and one per question that failed at once, and those are bounded by the slots and by the callers who wait.
     answered, answers = trio.open_memory_channel[Answered](math.inf)
-    batcher = Batcher(
-        exchange,
-        inbox,
-        answered,
-        clock=clock,
-        limits=config.limits,
-        retry=config.retry,
-        draw=draw or random.Random().random,
-    )
+    jitter = draw or random.Random().random
+    batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter)
     cache = Cache(answers, config.cache)
-    client = Client(questions, cache.view, batcher, cache, clock)
+    client = Client(questions, cache.view, batcher, cache)
     body_error: BaseException | None = None
     crash: BaseExceptionGroup[BaseException] | None = None
     try:

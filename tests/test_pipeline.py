@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from rig import EPOCH_MS, open_rig
 
 import marketpipe as mp
+from marketpipe.actors.cache import Cache
+from marketpipe.actors.mailbox import Ask, ask
+from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import TrioClock
 from marketpipe.core.requests import MarketsRequest, Reply
 
@@ -24,6 +32,15 @@ class Broken:
     async def fetch(self, request):
         await trio.sleep(1)
         raise ZeroDivisionError("a bug in the edge")
+
+
+class Lingering:
+    """An exchange whose connections take a moment to close and cannot be hurried, as httpcore's do."""
+
+    async def fetch(self, request):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        return Reply(rows=(), failed={}, received_ms=EPOCH_MS)
 
 
 class Empty:
@@ -119,7 +136,7 @@ async def test_every_verb_says_that_the_pipe_is_closed(autojump_clock):
     async with open_rig() as rig:
         await rig.market.get_ticker("KRW-BTC")
     market = rig.market
-    for ask in (
+    for verb in (
         lambda: market.get_ticker("KRW-BTC"),
         lambda: market.get_ticker(["KRW-BTC"]),
         lambda: market.get_orderbook("KRW-BTC"),
@@ -128,7 +145,7 @@ async def test_every_verb_says_that_the_pipe_is_closed(autojump_clock):
         lambda: market.get_market(),
     ):
         with pytest.raises(mp.PipelineClosed):
-            await ask()
+            await verb()
     with pytest.raises(mp.PipelineClosed):
         market.get_ticker_nowait("KRW-BTC")
 
@@ -147,6 +164,81 @@ async def test_a_question_in_flight_is_told_that_the_pipe_is_left(autojump_clock
         nursery.start_soon(outsider, market)
         await trio.sleep(1)
     assert len(outcome) == 1
+
+
+async def test_an_answer_that_arrives_while_leaving_is_no_crash(autojump_clock):
+    """The cache has gone, the last request comes back all the same: its asker is told, nothing else happens."""
+    outcome = []
+
+    async def outsider(market):
+        try:
+            await market.get_market()
+        except mp.PipelineClosed as error:
+            outcome.append(error)
+
+    async with trio.open_nursery() as nursery, pipe(Lingering()) as market:
+        nursery.start_soon(outsider, market)
+        await trio.sleep(0.5)
+    assert len(outcome) == 1
+
+
+async def test_an_answer_on_its_way_through_the_cache_is_closed(autojump_clock):
+    """What lies between batcher and cache when the pipe is left has askers too."""
+    answered, answers = trio.open_memory_channel[Answered](math.inf)
+    questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expect_closed, questions)
+        question = await inbox.receive()
+        answered.send_nowait(Answered(EPOCH_MS, deliveries=(Delivery(question.reply, {}),)))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await Cache(answers, mp.CacheOptions()).run()
+
+
+async def expect_closed(questions):
+    with pytest.raises(mp.PipelineClosed):
+        await ask(questions, Question((), mp.Priority.HIGH))
+
+
+@pytest.mark.slow
+@given(
+    after=st.sampled_from([0, 0.5, 1, 2]),  # latencies, so that leaving and arriving fall together
+    passes=st.integers(0, 12),  # of the scheduler
+    latency_s=st.sampled_from([0.0, 0.02, 0.1]),
+    symbols=st.lists(st.sampled_from(["KRW-BTC", "KRW-ETH", "KRW-NOPE"]), max_size=3),
+    how=st.sampled_from(["leave", "raise", "cancel"]),
+)
+def test_leaving_at_any_moment_is_clean(after, passes, latency_s, symbols, how):
+    """Whatever is in flight or just arriving: no crash, nobody left waiting, the block's own end is what is seen."""
+    outcomes = []
+
+    async def outsider(market, symbol):
+        try:
+            outcomes.append(await market.get_ticker(symbol, max_age_s=0))
+        except (mp.PipelineClosed, mp.UnknownMarket) as error:
+            outcomes.append(error)
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with open_rig(markets=5, latency_s=latency_s) as rig:
+                    for symbol in symbols:
+                        nursery.start_soon(outsider, rig.market, symbol)
+                    await trio.sleep(after * latency_s)
+                    for _ in range(passes):
+                        await trio.lowlevel.checkpoint()
+                    if how == "raise":
+                        raise LookupError("mine")
+                    if how == "cancel":
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
+
+    if how == "raise":
+        with pytest.RaisesGroup(LookupError):
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    else:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert len(outcomes) == len(symbols)
 
 
 async def test_an_unknown_option_is_refused():

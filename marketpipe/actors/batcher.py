@@ -112,6 +112,7 @@ class Batcher:
     _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
     _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
+    _exchange_ahead_ms: int = attrs.field(default=0, init=False)
     _in_flight: int = attrs.field(default=0, init=False)
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
@@ -143,6 +144,14 @@ class Batcher:
             for pending in self._pending.values():
                 for caller in pending.askers:
                     caller.reply.close()
+
+    def exchange_now_ms(self) -> int:
+        """What time it is at the exchange at the least (epoch ms), by the date of its last answer.
+
+        That date was rounded down to the second and written before it arrived, so this is early by a second and the way
+        back. Until there was one, it is this machine's clock.
+        """
+        return self._clock.now_ms() + self._exchange_ahead_ms
 
     def statistics(self) -> BatcherStatistics:
         """A snapshot of the counters."""
@@ -260,6 +269,8 @@ class Batcher:
             self._publish()
         else:
             self._in_flight -= 1
+            if reply.exchange_ms is not None:
+                self._exchange_ahead_ms = reply.exchange_ms - reply.received_ms
             left = reply.remaining.left if reply.remaining is not None else None
             slots.answered(ticket, trio.current_time(), remaining=left)
             self._succeeded(lot, members, reply, sent_s)
@@ -413,7 +424,10 @@ class Batcher:
         message = Answered(at_ms, tuple(values), tuple(self._deliveries), tuple(extras))
         self._deliveries.clear()
         if message.values or message.deliveries or message.extras:
-            self._answered.send_nowait(message)
+            try:
+                self._answered.send_nowait(message)
+            except trio.BrokenResourceError:  # the cache has left, so the pipe is ending: nobody waits in vain
+                message.close()
 
 
 def _by_key(lot: Lot, reply: Reply) -> dict[Key, Any]:

@@ -18,6 +18,7 @@ import trio
 
 from marketpipe.actors.messages import Answered
 from marketpipe.config import CacheOptions
+from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.expiring import CacheStatistics, ExpiringCache, Missing
 from marketpipe.core.freshness import Activities, Kind
@@ -87,11 +88,24 @@ class Cache:
         """Keep and deliver answers until the batcher closes its end."""
         task_status.started()
         with self._answered:
-            async for answered in self._answered:
-                self._keep(answered.values, answered.exchange_ms)
-                for delivery in answered.deliveries:
-                    delivery.reply.send(delivery.answers)
-                self._keep(answered.extras, answered.exchange_ms)
+            try:
+                async for answered in self._answered:
+                    self._take(answered)
+            finally:
+                self._close_undelivered()
+
+    def _take(self, answered: Answered) -> None:
+        self._keep(answered.values, answered.exchange_ms)
+        for delivery in answered.deliveries:
+            delivery.reply.send(delivery.answers)
+        self._keep(answered.extras, answered.exchange_ms)
+
+    def _close_undelivered(self) -> None:
+        while True:
+            try:
+                self._answered.receive_nowait().close()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
 
     def _keep(self, values: Iterable[tuple[Key, Any]], now_ms: int) -> None:
         now_s = trio.current_time()
@@ -114,9 +128,10 @@ class Cache:
                 self._put(Kind.MARKETS, key, value, None, now_s, now_ms)
 
     def _keep_page(self, key: CandlesRequest, page: tuple[Candle, ...], now_s: float, now_ms: int) -> None:
-        # Closed bars rest; a page that holds the running bar, or will hold the next one, is old within a moment and
-        # stays in the fast tier only.
-        if key.to_ms is not None and page and all(bar.state is CandleState.FINAL for bar in page):
+        # Closed bars rest; a page that holds the running bar, or may still be joined by a late one, is old within a
+        # moment and stays in the fast tier only.
+        over = key.to_ms is not None and key.to_ms + GRACE_MS <= now_ms
+        if over and all(bar.state is CandleState.FINAL for bar in page):
             self._put(Kind.CANDLES, key, page, key.market, now_s, now_ms)
         else:
             self._tiers[Kind.CANDLES].put(key, page, 0.0)

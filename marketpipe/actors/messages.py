@@ -44,3 +44,8 @@ class Answered:
     values: tuple[tuple[Key, Any], ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     extras: tuple[tuple[Key, Any], ...] = ()
+
+    def close(self) -> None:
+        """Leave it undelivered: the pipe is ending, and every caller in it gets `PipelineClosed`."""
+        for delivery in self.deliveries:
+            delivery.reply.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import attrs
 
@@ -27,8 +27,6 @@ from marketpipe.core.requests import (
 )
 
 __all__ = ["Key", "Lot", "Wanted", "group_of", "halves", "market_of", "merge"]
-
-T = TypeVar("T")
 
 
 class Wanted(NamedTuple):
@@ -95,7 +93,10 @@ def _ticker_lots(
     rest = _chunks([key for key in wanted if key not in answered])
     if 1 + len(rest) >= len(plain):
         return plain
-    return [Lot(QuoteTickersRequest(tuple(sorted(covered))), tuple(by_all)), *rest]
+    lots = [Lot(QuoteTickersRequest(tuple(sorted(covered))), tuple(by_all)), *rest]
+    # There may be no slot for all of them: the one with the most urgent key goes first.
+    place = {key: index for index, key in enumerate(wanted)}
+    return sorted(lots, key=lambda lot: min(place[key] for key in lot.keys if isinstance(key, Wanted)))
 
 
 def _mostly_asked(wanted: Iterable[Wanted], listed_by_quote: Mapping[str, Collection[str]]) -> set[str]:

@@ -131,7 +131,7 @@ class Freshness:
                 return self.trades_s
             case Kind.CANDLES:
                 return self.candles_s
-            case Kind.MARKETS:
+            case _:
                 return self.markets_s
 
     def condition_factor(self, condition: MarketCondition) -> float:
@@ -143,7 +143,7 @@ class Freshness:
                 return self.quiet
             case MarketCondition.CLOSED:
                 return self.closed
-            case MarketCondition.NORMAL | MarketCondition.UNKNOWN:
+            case _:
                 return 1.0
 
     def hour_factor(self, now_ms: int) -> float:

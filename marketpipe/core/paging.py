@@ -7,6 +7,7 @@ end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Generator
 
 from marketpipe.core import timeframes
@@ -15,7 +16,7 @@ from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import BadPayload
 from marketpipe.models import Candle, Trade
 
-__all__ = ["CandleWalk", "TradeWalk", "align_up", "candle_walk", "candles_back", "forward_walk", "trade_walk"]
+__all__ = ["CandleWalk", "TradeWalk", "candle_walk", "candles_back", "forward_walk", "trade_walk"]
 
 # The exchange keeps the trades of the current UTC day and of the seven before it
 # (reference/list-pair-trades, 2026-07-28).
@@ -89,7 +90,7 @@ def candles_back(
     costs at most one request per 200 of its slots, whatever the history.
     """
     held: dict[int, Candle] = {}
-    to_ms = None if end_ms is None else align_up(timeframe, end_ms)
+    to_ms = None if end_ms is None else timeframes.ceil(timeframe, end_ms)
     ahead = 1
     while requests := _windows(market, timeframe, to_ms, _slots_left(timeframe, held, count, start_ms, to_ms), ahead):
         pages = yield requests
@@ -111,7 +112,7 @@ def forward_walk(market: str, timeframe: Timeframe, *, count: int, start_ms: int
     search for a market's first bar may pass years, and must not read the years after it. It is a binary search.
     """
     bars: tuple[Candle, ...] = ()
-    window_ms = align_up(timeframe, start_ms)
+    window_ms = timeframes.ceil(timeframe, start_ms)
     slots = max(count, CANDLES_LIMIT)
     narrowing = False
     while len(bars) < count and window_ms <= now_ms:
@@ -134,12 +135,6 @@ def forward_walk(market: str, timeframe: Timeframe, *, count: int, start_ms: int
         else:
             slots = 2 * slots if 2 * len(found) <= CANDLES_LIMIT else max(count - len(bars), CANDLES_LIMIT)
     return bars[:count]
-
-
-def align_up(timeframe: Timeframe, at_ms: int) -> int:
-    """The first open time at or after ``at_ms``."""
-    open_ms = timeframes.floor(timeframe, at_ms)
-    return at_ms if open_ms == at_ms else timeframes.next_open(timeframe, open_ms)
 
 
 def _days_between(last: Trade | None, page: tuple[Trade, ...]) -> int:
@@ -173,10 +168,11 @@ def _slots_left(
 ) -> int:
     # Slots, not bars: what is still unread before `to_ms`. The first page of an open end is a full one.
     left = CANDLES_LIMIT if count is None else count - len(held)
-    if start_ms is None or to_ms is None:
+    if start_ms is None or to_ms is None or left <= 0:
         return left
     in_range = timeframes.bars_between(timeframe, start_ms, to_ms)
-    return in_range if count is None else min(left, in_range)
+    # Rows are cheap: full pages, since bars may be missing among the slots before the start.
+    return in_range if count is None else min(math.ceil(left / CANDLES_LIMIT) * CANDLES_LIMIT, in_range)
 
 
 def _windows(

@@ -40,7 +40,7 @@ def bar_range(count: int | None, start: Moment | None, end: Moment | None) -> Ba
     start_ms = None if start is None else epoch_ms("start", start)
     end_ms = None if end is None else epoch_ms("end", end)
     if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-        raise ValueError(f"start must be before end, was start={start!r}, end={end!r}")
+        raise ValueError(f"start must be before end, was start={start}, end={end}")
     return BarRange(count, start_ms, end_ms)
 
 
@@ -58,7 +58,7 @@ def epoch_ms(name: str, moment: Moment) -> int:
     if isinstance(moment, datetime):
         if moment.utcoffset() is None:
             raise ValueError(
-                f"{name} must be an aware datetime, was {moment!r}: give it a timezone, "
+                f"{name} must be an aware datetime, was {moment}: give it a timezone, "
                 f"such as {name}=datetime(..., tzinfo=timezone.utc)"
             )
         at_ms = (moment - EPOCH) // timedelta(milliseconds=1)
@@ -69,5 +69,5 @@ def epoch_ms(name: str, moment: Moment) -> int:
     else:
         at_ms = moment
     if not 0 <= at_ms < MAX_MS:
-        raise ValueError(f"{name} must lie between 1970 and 9999, was {moment!r}")
+        raise ValueError(f"{name} must lie between 1970 and 9999, was {moment}")
     return at_ms

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
-__all__ = ["Timeframe", "bars_between", "floor", "next_open", "parse", "shift"]
+__all__ = ["Timeframe", "bars_between", "ceil", "floor", "next_open", "parse", "shift"]
 
 SECOND_MS = 1_000
 MINUTE_MS = 60_000
@@ -79,6 +79,12 @@ def floor(timeframe: Timeframe, at_ms: int) -> int:
         return _month_start_ms(_month_index(at_ms) // _MONTHS[timeframe] * _MONTHS[timeframe])
     offset_ms = MONDAY_OFFSET_MS if timeframe is Timeframe.W1 else 0
     return at_ms - (at_ms + offset_ms) % size_ms
+
+
+def ceil(timeframe: Timeframe, at_ms: int) -> int:
+    """The first open time at or after ``at_ms``."""
+    open_ms = floor(timeframe, at_ms)
+    return at_ms if open_ms == at_ms else next_open(timeframe, open_ms)
 
 
 def shift(timeframe: Timeframe, open_ms: int, bars: int) -> int:

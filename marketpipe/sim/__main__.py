@@ -33,6 +33,8 @@ def _run(config: SimConfig, parsed: argparse.Namespace) -> int:
     status = 0
     try:
         trio.run(_serve, config, parsed)
+    except* BrokenPipeError:
+        pass  # whoever started it has left before it was ready
     except* OSError as failures:
         print(f"cannot listen on {parsed.host} port {parsed.port}: {_first(failures)}", file=sys.stderr)
         status = 1

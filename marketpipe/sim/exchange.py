@@ -110,10 +110,15 @@ class SimExchange:
         await trio.sleep(journey.after_s)
         return reply
 
-    def warm_up(self) -> None:
-        """Work out now what the first answers need, so that they are as quick as the later ones."""
-        query = [("quote_currencies", "KRW,BTC,USDT")]
-        quotation.answer(self.world, "/v1/ticker/all", query, self.clock.now_ms(), self._options)
+    async def warm_up(self) -> None:
+        """Work out now what the first answers need, so that they are as quick as the later ones.
+
+        It takes a second or two for a whole exchange; others run, and cancellation is noticed, in between.
+        """
+        for market in self.world.listed(self.clock.now_ms()):
+            query = [("markets", market)]
+            quotation.answer(self.world, "/v1/ticker", query, self.clock.now_ms(), self._options)
+            await trio.lowlevel.checkpoint()
 
     def add_fault(self, fault: Fault) -> None:
         """Let ``fault`` begin now."""
@@ -200,4 +205,5 @@ class SimExchange:
 
 
 def _ending(faults: Iterable[Fault]) -> Ending:
-    return next((fault.ending for fault in faults if fault.ending != "whole"), "whole")
+    endings: list[Ending] = [fault.ending for fault in faults if fault.ending != "whole"]
+    return endings[0] if endings else "whole"

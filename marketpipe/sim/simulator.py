@@ -40,7 +40,7 @@ async def open_simulator(config: SimConfig | None = None, **options: Any) -> Asy
     ``options`` are `SimConfig` fields; with ``config`` they replace its values.
     """
     exchange = SimExchange(attrs.evolve(config or SimConfig(), **options), SystemClock())
-    exchange.warm_up()
+    await exchange.warm_up()
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         base_url = await nursery.start(serve, exchange)
@@ -66,9 +66,13 @@ async def run_simulator(
     """
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         exchange = SimExchange(config or SimConfig(), SystemClock())
-        exchange.warm_up()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(_leave_on_signal, signals, nursery.cancel_scope)
+            await exchange.warm_up()
             base_url = await nursery.start(partial(serve, exchange, host=host, port=port))
             announce(f"simulator listening on {base_url}")
-            await anext(aiter(signals))
-            nursery.cancel_scope.cancel(reason="a signal asked the simulator to leave")
+
+
+async def _leave_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel(reason="a signal asked the simulator to leave")

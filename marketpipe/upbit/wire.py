@@ -82,7 +82,7 @@ def decode(
     answer is no JSON list, or if a row does not even name its market.
 
     Trades and candles: one market, all or nothing. Raises `BadPayload` for any bad row and for a row of another
-    market. Trades are unique by ``sequential_id``; candles are put in order, newest first, unique by open time.
+    market, or a row that stands twice. Candles are put in order, newest first.
     """
     match request:
         case TradesRequest(market):

@@ -125,11 +125,12 @@ def _side(slots: list[tuple[Decimal, Decimal]], field: str, market: str) -> tupl
 
 
 def trades_of(rows: Sequence[TradeRow], market: str, received_ms: int) -> list[Trade]:
-    """The trades of a page of ``market``, in their order, each ``sequential_id`` once."""
+    """The trades of a page of ``market``, in their order. A page that repeats one is refused, see `candles_of`."""
     _refuse_other_markets(rows, market)
     _TRADE.refuse_impossible(rows)
-    unique = {row.sequential_id: row for row in rows}
-    return [_trade(row, received_ms) for row in unique.values()]
+    if len({row.sequential_id for row in rows}) < len(rows):
+        raise BadPayload("a trade stands twice in one page", field="sequential_id", market=market)
+    return [_trade(row, received_ms) for row in rows]
 
 
 def _trade(row: TradeRow, received_ms: int) -> Trade:
@@ -151,16 +152,19 @@ def _trade(row: TradeRow, received_ms: int) -> Trade:
 def candles_of(
     rows: Sequence[CandleRow], market: str, timeframe: Timeframe, received_ms: int, exchange_ms: int | None
 ) -> list[Candle]:
-    """The bars of a page of ``market``, newest first, each once (the one stamped last).
+    """The bars of a page of ``market``, newest first.
+
+    A page that repeats a bar is refused: its length tells how far it reaches and whether the history has ended, so a
+    row too many would pass for a hole, or hide one.
 
     A bar is FINAL if a later one stands beside it, or if its end lies `FINAL_GRACE_MS` or more before
     ``exchange_ms``, the exchange's clock (``received_ms`` where the answer had no date).
     """
     _refuse_other_markets(rows, market)
     _CANDLE.refuse_impossible(rows)
-    bars: dict[int, CandleRow] = {}
-    for row in sorted(rows, key=lambda row: _in_ms(row.timestamp)):
-        bars[_open_ms(row, timeframe)] = row
+    bars = {_open_ms(row, timeframe): row for row in rows}
+    if len(bars) < len(rows):
+        raise BadPayload("a bar stands twice in one page", field="candle_date_time_utc", market=market)
     newest_ms = max(bars, default=0)
     now_ms = received_ms if exchange_ms is None else exchange_ms
     newest_is_over = now_ms >= timeframes.next_open(timeframe, newest_ms) + FINAL_GRACE_MS

@@ -73,10 +73,7 @@ class AgainstModel(RuleBasedStateMachine):
         value, stored_s, ends_s = entry = self.model.pop(key)
         self.model[key] = entry  # looked at, and therefore used, even if it turns out to be too old
         age_s = self.timer.now_s - stored_s
-        if self.timer.now_s >= ends_s:
-            assert answer is MISSING
-            self.misses += 1
-        elif max_age_s is not None and age_s >= max_age_s:
+        if self.timer.now_s >= ends_s or (max_age_s is not None and age_s >= max_age_s):
             assert answer is MISSING
             self.misses += 1
         else:

@@ -372,23 +372,30 @@ class TestRows:
 
 
 class TestPages:
-    def test_candles_come_out_newest_first_and_once_each(self):
+    def test_candles_come_out_newest_first(self):
         answer = body(
             candle("2025-07-29T11:58:00"),
-            candle("2025-07-29T12:00:00", trade_price=1, timestamp=NOON_MS + 5),
+            candle("2025-07-29T12:00:00", trade_price=2),
             candle("2025-07-29T11:59:00"),
-            candle("2025-07-29T12:00:00", trade_price=2, timestamp=NOON_MS + 9),
-            candle("2025-07-29T12:00:00", trade_price=3, timestamp=NOON_MS + 7),
         )
         rows, _ = decode(MINUTES, answer)
 
         assert [row.open_ms for row in rows] == [NOON_MS, NOON_MS - 60_000, NOON_MS - 120_000]
         assert rows[0].close == 2
 
-    def test_trades_come_out_in_their_order_and_once_each(self):
-        rows, _ = decode(TRADES, body(trade(5), trade(7), trade(5), trade(6)))
+    def test_a_page_that_repeats_a_bar_is_refused_for_its_length_would_lie(self):
+        answer = body(candle("2025-07-29T12:00:00"), candle("2025-07-29T12:00:00", timestamp=NOON_MS + 9))
+        with pytest.raises(BadPayload, match=r"KRW-BTC.*candle_date_time_utc.*twice"):
+            decode(MINUTES, answer)
+
+    def test_trades_come_out_in_their_order(self):
+        rows, _ = decode(TRADES, body(trade(5), trade(7), trade(6)))
 
         assert [row.sequential_id for row in rows] == [5, 7, 6]
+
+    def test_a_page_that_repeats_a_trade_is_refused(self):
+        with pytest.raises(BadPayload, match=r"KRW-BTC.*sequential_id.*twice"):
+            decode(TRADES, body(trade(5), trade(7), trade(5)))
 
     @pytest.mark.parametrize(
         ("exchange_ms", "received_ms", "state"),

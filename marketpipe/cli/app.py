@@ -1,0 +1,43 @@
+"""The list of commands; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+import marketpipe
+
+__all__ = ["cli"]
+
+COMMANDS = {
+    "demo": "marketpipe.cli.demo",
+    "ticker": "marketpipe.cli.asking",
+    "orderbook": "marketpipe.cli.asking",
+    "trades": "marketpipe.cli.asking",
+    "candles": "marketpipe.cli.asking",
+    "markets": "marketpipe.cli.asking",
+    "sim": "marketpipe.cli.simulate",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        return None if module is None else getattr(import_module(module), cmd_name)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(marketpipe.__version__, prog_name="marketpipe")
+def cli() -> None:
+    """Market data from Upbit: batched, paced inside the exchange's limits, exact to the last decimal.
+
+    \b
+    marketpipe demo                        everything, against a simulated exchange
+    marketpipe ticker KRW-BTC KRW-ETH      two markets of the real one
+
+    Tables for people, JSON lines for programs: as soon as the output is piped, or with --json.
+    """

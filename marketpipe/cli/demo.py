@@ -1,0 +1,144 @@
+"""``marketpipe demo``: the whole pipe against a simulated exchange, with the figures and the proof.
+
+The simulator runs in its own process with its limiter on, counts what reaches it, and knows the truth. The demo fails
+(exit code 1) if anything was refused, if any second saw more requests than the limit, or if a value was wrong.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from typing import Any
+from urllib.request import urlopen
+
+import click
+import trio
+
+from marketpipe.cli.paper import Groups, JsonPaper, Paper, TextPaper
+from marketpipe.cli.patience import patience
+from marketpipe.cli.running import run, start_logging
+from marketpipe.cli.steps import DISTINCT, SAMPLES, STEPS, Stage
+from marketpipe.clock import SystemClock
+from marketpipe.pipeline import open_pipeline
+from marketpipe.sim import SimConfig, SpawnedSimulator, World, spawn_simulator
+
+__all__ = ["demo"]
+
+STATS_S = 5.0
+
+
+@click.command()
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same market.")
+@click.option("--markets", type=int, default=855, show_default=True, help="How many markets are listed.")
+@click.option("--latency-ms", type=float, default=20.0, show_default=True, help="From a request to its answer.")
+@click.option("--jitter-ms", type=float, default=0.0, show_default=True, help="Up to so much more, at random.")
+@click.option("--window", type=click.Choice(["fixed", "rolling", "first"]), default="rolling", show_default=True,
+              help="How the simulator counts a second.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a step, and one for the limit.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the library's log on stderr.")
+def demo(*, latency_ms: float, jitter_ms: float, as_json: bool, verbose: bool, **options: Any) -> None:
+    """Everything at once, against a simulated exchange on this machine: what was asked, what came, how fast.
+
+    \b
+    marketpipe demo
+    marketpipe demo --jitter-ms 300 --window fixed
+    """
+    start_logging(verbose=verbose)
+
+    async def command() -> int:
+        config = SimConfig(latency_s=latency_ms / 1000, jitter_s=jitter_ms / 1000, **options)
+        return await _demonstrate(config, JsonPaper() if as_json else TextPaper())
+
+    run(command)
+
+
+async def _demonstrate(config: SimConfig, paper: Paper) -> int:
+    async with trio.open_nursery() as nursery:
+        async with patience("starting a simulated exchange and learning its market"):
+            simulator, world = await _prepare(config, nursery)
+        groups, broken = await _walk(simulator, world, paper)
+        broken += _over_the_limit(groups, config.limit)
+        paper.end(groups, config.limit, broken)
+        nursery.cancel_scope.cancel(reason="the demo is over")
+    for line in broken:
+        print(f"marketpipe: broken promise: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+async def _prepare(config: SimConfig, nursery: trio.Nursery) -> tuple[SpawnedSimulator, World]:
+    world = World(seed=config.seed, markets=config.markets)
+    async with trio.open_nursery() as both:
+        both.start_soon(_learn, world)
+        simulator = await nursery.start(_simulate, config)
+    return simulator, world
+
+
+async def _simulate(config: SimConfig, *, task_status: trio.TaskStatus[SpawnedSimulator]) -> None:
+    async with spawn_simulator(config) as simulator:
+        task_status.started(simulator)
+        await trio.sleep_forever()
+
+
+async def _learn(world: World) -> None:
+    # Knowing the truth takes seconds at first and nothing afterwards: not to be paid between two figures.
+    await trio.to_thread.run_sync(_see_every_market, world, abandon_on_cancel=True)
+    # Nobody's program has a whole market in memory: spare the figures the garbage collector's walks through it.
+    gc.collect()
+    gc.freeze()
+
+
+def _see_every_market(world: World) -> None:
+    now_ms = SystemClock().now_ms()
+    for name in _names(world):
+        world.ticker(name, now_ms)
+
+
+def _names(world: World) -> list[str]:
+    listed = world.listed(SystemClock().now_ms())
+    first = [name for name in SAMPLES if name in listed]
+    return [*first, *(name for name in listed if name not in SAMPLES)][:DISTINCT]
+
+
+async def _walk(simulator: SpawnedSimulator, world: World, paper: Paper) -> tuple[Groups, list[str]]:
+    broken = []
+    groups = await _groups(simulator)
+    async with open_pipeline(base_url=simulator.base_url) as market:
+        paper.begin(simulator.config)
+        stage = Stage(market, world, SystemClock(), _names(world))
+        for step in STEPS:
+            before = groups
+            async with patience(step.__name__.replace("_", " ")):
+                shown = await step(stage)
+            groups = await _groups(simulator)
+            paper.step(shown, _requests(groups) - _requests(before))
+            broken += [f"{shown.asked}: {line}" for line in shown.wrong]
+    return groups, broken
+
+
+def _requests(groups: Groups) -> int:
+    return sum(group["requests"] for group in groups.values())
+
+
+async def _groups(simulator: SpawnedSimulator) -> Groups:
+    """What the simulator has counted since it started."""
+    text = await trio.to_thread.run_sync(_read, f"{simulator.base_url}/sim/stats", abandon_on_cancel=True)
+    groups: Groups = json.loads(text)["groups"]
+    return groups
+
+
+def _read(url: str) -> bytes:
+    with urlopen(url, timeout=STATS_S) as reply:
+        return bytes(reply.read())
+
+
+def _over_the_limit(groups: Groups, limit: int) -> list[str]:
+    broken = []
+    for name, group in groups.items():
+        if group["refused"]:
+            broken.append(f"{group['refused']} requests of group {name} were refused")
+        if group["greatest_per_second"] > limit:
+            broken.append(
+                f"{group['greatest_per_second']} requests of group {name} in one second, the limit is {limit}"
+            )
+    return broken

@@ -1,0 +1,54 @@
+"""The options that all asking commands share: whom to ask, and how to show the answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import attrs
+import click
+
+from marketpipe.cli.running import start_logging
+from marketpipe.config import REGIONS
+
+__all__ = ["Target", "asking"]
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """Whom to ask (``sim``: a simulator of our own), and whether the answer is for programs."""
+
+    sim: bool
+    base_url: str | None
+    region: str | None
+    as_json: bool
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the shared options, handed over as its first argument, a `Target`."""
+
+    @click.option("--sim", is_flag=True, help="Start a simulated exchange and ask that.")
+    @click.option("--base-url", metavar="URL", help="Ask this address, such as http://127.0.0.1:8600.")
+    @click.option("--region", type=click.Choice(list(REGIONS)), help="Upbit of this region.  [default: kr]")
+    @click.option(
+        "--json/--table", "as_json", default=None, help="JSON lines or a table.  [default: a table on a terminal]"
+    )
+    @click.option("-v", "--verbose", is_flag=True, help="Show the library's log on stderr.")
+    @wraps(command)
+    def with_target(
+        *, sim: bool, base_url: str | None, region: str | None, as_json: bool | None, verbose: bool, **others: Any
+    ) -> None:
+        _at_most_one(**{"--sim": sim, "--base-url": base_url, "--region": region})
+        start_logging(verbose=verbose)
+        for_programs = not sys.stdout.isatty() if as_json is None else as_json
+        command(Target(sim=sim, base_url=base_url, region=region, as_json=for_programs), **others)
+
+    return with_target
+
+
+def _at_most_one(**given: object) -> None:
+    named = [name for name, value in given.items() if value]
+    if len(named) > 1:
+        raise click.UsageError(f"give one of {', '.join(named)}, not {len(named)}")

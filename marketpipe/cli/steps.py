@@ -1,0 +1,196 @@
+"""What the demo shows, one function a step. A further step is a further function in `STEPS`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import attrs
+import trio
+
+from marketpipe.cli import figures, truth
+from marketpipe.client import Client
+from marketpipe.clock import Clock
+from marketpipe.models import Ticker
+from marketpipe.sim import World
+
+__all__ = ["STEPS", "Shown", "Stage", "Step"]
+
+DISTINCT = 500
+CALLERS = 250
+TRADES = 1_000
+CANDLES = 1_000
+PAGES = 30
+BOOK = TRADED = "KRW-BTC"
+SAMPLES = ("KRW-BTC", "KRW-ETH", "BTC-ETH")
+
+
+@attrs.frozen
+class Stage:
+    """What a step works with: the pipe, the truth, and which markets there are."""
+
+    market: Client
+    world: World
+    clock: Clock
+    names: Sequence[str]
+
+
+@attrs.frozen(kw_only=True)
+class Shown:
+    """What came of a step. ``count`` of ``unit`` in ``elapsed_s``; ``wrong``: what differs from the truth."""
+
+    asked: str
+    came: Sequence[str]
+    count: int
+    unit: str
+    elapsed_s: float
+    wrong: Sequence[str]
+
+
+Step = Callable[[Stage], Awaitable[Shown]]
+
+
+async def the_market_list(stage: Stage) -> Shown:
+    """Every market there is."""
+    began_s = trio.current_time()
+    listed = await stage.market.get_market()
+    elapsed_s = trio.current_time() - began_s
+    quotes: dict[str, int] = {}
+    for market in listed.values():
+        quotes[market.quote] = quotes.get(market.quote, 0) + 1
+    return Shown(
+        asked="what is listed: get_market()",
+        came=["   ".join(f"{count} in {quote}" for quote, count in quotes.items())],
+        count=len(listed),
+        unit="markets",
+        elapsed_s=elapsed_s,
+        wrong=truth.wrong_markets(stage.world, listed.values(), stage.clock.now_ms()),
+    )
+
+
+async def distinct_symbols(stage: Stage) -> Shown:
+    """Many symbols in one call, none of them in memory."""
+    names, asked_ms = stage.names[:DISTINCT], stage.clock.now_ms()
+    batch = await stage.market.get_ticker(names)
+    return Shown(
+        asked=f"{len(names)} distinct symbols, none in memory: get_ticker([...])",
+        came=_prices(batch.values()),
+        count=len(batch),
+        unit="symbols",
+        elapsed_s=batch.elapsed_s,
+        wrong=[*_failures(batch.failed), *truth.wrong_tickers(stage.world, batch.values(), asked_ms)],
+    )
+
+
+async def independent_callers(stage: Stage) -> Shown:
+    """Callers who know nothing of each other, one symbol each, all at once, and none content with a value in memory."""
+    names, asked_ms, began_s = stage.names[:CALLERS], stage.clock.now_ms(), trio.current_time()
+    tickers: list[Ticker] = []
+
+    async def caller(name: str) -> None:
+        tickers.append(await stage.market.get_ticker(name, max_age_s=0))
+
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(caller, name)
+    elapsed_s = trio.current_time() - began_s
+    return Shown(
+        asked=f"{len(names)} independent callers, one symbol each, fresh: get_ticker(symbol, max_age_s=0)",
+        came=_prices(tickers),
+        count=len(tickers),
+        unit="symbols",
+        elapsed_s=elapsed_s,
+        wrong=truth.wrong_tickers(stage.world, tickers, asked_ms),
+    )
+
+
+async def an_order_book(stage: Stage) -> Shown:
+    """The whole book of one market."""
+    began_s = trio.current_time()
+    book = await stage.market.get_orderbook(BOOK)
+    elapsed_s = trio.current_time() - began_s
+    best = [
+        f"{figures.exact(level.size)} at {figures.exact(level.price)}" for level in (*book.bids[:1], *book.asks[:1])
+    ]
+    return Shown(
+        asked=f'the order book: get_orderbook("{BOOK}")',
+        came=["best bid {}   best ask {}".format(*best), f"{len(book.bids)} bids and {len(book.asks)} asks"],
+        count=1,
+        unit="order book",
+        elapsed_s=elapsed_s,
+        wrong=truth.wrong_book(stage.world, book),
+    )
+
+
+async def the_newest_trades(stage: Stage) -> Shown:
+    """More trades than one page of the exchange holds."""
+    began_s = trio.current_time()
+    trades = await stage.market.get_trade(TRADED, count=TRADES)
+    elapsed_s = trio.current_time() - began_s
+    newest = [
+        f"{figures.utc(trade.trade_ms, digits='milliseconds')} {trade.side} {figures.exact(trade.volume)}"
+        f" at {figures.exact(trade.price)}"
+        for trade in trades[:2]
+    ]
+    return Shown(
+        asked=f'the newest {TRADES:,} trades: get_trade("{TRADED}", count={TRADES})',
+        came=newest,
+        count=len(trades),
+        unit="trades",
+        elapsed_s=elapsed_s,
+        wrong=truth.wrong_trades(stage.world, trades, stage.clock.now_ms()),
+    )
+
+
+async def many_candles(stage: Stage) -> Shown:
+    """More candles than one page of the exchange holds."""
+    began_s = trio.current_time()
+    series = await stage.market.get_candle(TRADED, "1m", count=CANDLES)
+    elapsed_s = trio.current_time() - began_s
+    last = series[-1]
+    ohlc = "  ".join(f"{figures.exact(price)}" for price in (last.open, last.high, last.low, last.close))
+    return Shown(
+        asked=f'{CANDLES:,} one-minute candles: get_candle("{TRADED}", "1m", count={CANDLES})',
+        came=[f"{figures.utc(series[0].open_ms)} to {figures.utc(last.open_ms)} UTC, the last one {ohlc}"],
+        count=len(series),
+        unit="candles",
+        elapsed_s=elapsed_s,
+        wrong=truth.wrong_candles(stage.world, series, stage.clock.now_ms()),
+    )
+
+
+async def more_pages_than_a_second_allows(stage: Stage) -> Shown:
+    """So many requests that the limit is what decides how long it takes."""
+    names = [name for name in stage.names if name.startswith("KRW-")][:PAGES]
+    batch = await stage.market.get_candle(names, "1m", count=200)
+    wrong = [
+        line for series in batch.values() for line in truth.wrong_candles(stage.world, series, stage.clock.now_ms())
+    ]
+    return Shown(
+        asked=f'200 candles each of {len(names)} markets, a request each: get_candle([...], "1m")',
+        came=[", ".join(f"{len(series)} {name}" for name, series in list(batch.items())[:4]) + ", ..."],
+        count=sum(map(len, batch.values())),
+        unit="candles",
+        elapsed_s=batch.elapsed_s,
+        wrong=[*_failures(batch.failed), *wrong],
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    the_market_list,
+    distinct_symbols,
+    independent_callers,
+    an_order_book,
+    the_newest_trades,
+    many_candles,
+    more_pages_than_a_second_allows,
+)
+
+
+def _prices(tickers: Iterable[Ticker]) -> list[str]:
+    by_market = {ticker.market: ticker for ticker in tickers}
+    shown = [by_market[name] for name in SAMPLES if name in by_market]
+    return ["   ".join(f"{ticker.market} {figures.exact(ticker.price)}" for ticker in shown)]
+
+
+def _failures(failed: Iterable[str]) -> list[str]:
+    return [f"{symbol}: not answered" for symbol in failed]

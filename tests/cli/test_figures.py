@@ -1,0 +1,70 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketpipe.cli import figures
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("117404000.00000000", "117,404,000"),
+        ("1.16539E8", "116,539,000"),
+        ("8E-8", "0.00000008"),
+        ("100", "100"),
+        ("0.02589000", "0.02589"),
+        ("-12.50", "-12.5"),
+        ("0", "0"),
+    ],
+)
+def test_a_price_is_shown_without_needless_zeros_and_without_exponent(number, text):
+    assert figures.exact(Decimal(number)) == text
+
+
+@given(st.decimals(min_value=-(10**15), max_value=10**15, places=8))
+def test_no_digit_of_a_price_is_lost(number):
+    assert Decimal(figures.exact(number).replace(",", "")) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [("999", "999"), ("1234", "1.234K"), ("302618658763", "302.6B"), ("2.5E12", "2.5T"), ("0.3", "0.3")],
+)
+def test_a_sum_is_shown_in_four_digits(number, text):
+    assert figures.amount(Decimal(number)) == text
+
+
+@pytest.mark.parametrize(("fraction", "text"), [("-0.0112", "-1.12 %"), ("0.5", "+50.00 %"), ("0", "0.00 %")])
+def test_a_change_carries_its_sign(fraction, text):
+    assert figures.percent(Decimal(fraction)) == text
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "text"),
+    [
+        (12, "12 ms"),
+        (3_400, "3.4 s"),
+        (420_000, "7 min"),
+        (5 * 3_600_000, "5 h"),
+        (9 * 86_400_000, "9 d"),
+        (-5, "-5 ms"),
+    ],
+)
+def test_an_age_is_shown_in_the_unit_that_fits(age_ms, text):
+    assert figures.age(age_ms) == text
+
+
+def test_a_rate_counts_per_second_and_does_not_divide_by_zero():
+    assert figures.rate(500, "symbols", 0.05) == "10,000 symbols/s"
+    assert figures.rate(500, "symbols", 0.0) == "at once"
+
+
+def test_times_are_shown_in_utc():
+    assert figures.utc(1_790_166_896_789) == "2026-09-23 12:34"
+    assert figures.utc(1_790_166_896_789, digits="milliseconds") == "2026-09-23 12:34:56.789"
