@@ -22,6 +22,7 @@ from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.expiring import MISSING
+from marketpipe.core.listing import MarketList
 from marketpipe.core.meter import Meter
 from marketpipe.core.paging import trade_walk
 from marketpipe.core.ranges import bar_range, positive_count
@@ -260,8 +261,10 @@ class Client:
         listed, hit = await self._markets(max_age_s, priority)
         if isinstance(symbols, str):
             name = normalise(symbols)
-            self._meter.record("get_market", trio.current_time() - began_s, priority, failed=name not in listed)
-            return _value(listed.get(name, UnknownMarket(name)))
+            answer = listed.get(name, UnknownMarket(name))
+            failed = isinstance(answer, MarketPipeError)
+            self._meter.record("get_market", trio.current_time() - began_s, priority, symbols=not failed, failed=failed)
+            return _value(answer)
         if names is None:
             names = _quoted_in(listed, None if quote is None else normalise(quote))
         answers = {name: listed.get(name) or UnknownMarket(name) for name in names}
@@ -439,14 +442,15 @@ class Client:
                 await trio.lowlevel.checkpoint()
             pages = tuple(_value(answers[request]) for request in requests)
 
-    async def _markets(self, max_age_s: float | None, priority: Priority) -> tuple[dict[str, Market], bool]:
+    async def _markets(
+        self, max_age_s: float | None, priority: Priority
+    ) -> tuple[dict[str, Market | MarketPipeError], bool]:
         key = MarketsRequest()
-        listed = self._view.markets(key, max_age_s)
-        if listed is not MISSING:
+        held = self._view.markets(key, max_age_s)
+        if held is not MISSING:
             await trio.lowlevel.checkpoint()
-            return {market.market: market for market in listed}, True
-        fetched: tuple[Market, ...] = _value((await self._ask((key,), priority))[key])
-        return {market.market: market for market in fetched}, False
+            return _listed(held), True
+        return _listed(_value((await self._ask((key,), priority))[key])), False
 
 
 def _plain(answer: _Found[T] | MarketPipeError) -> T | MarketPipeError:
@@ -459,14 +463,20 @@ def _value(answer: T | MarketPipeError) -> T:
     return answer
 
 
-def _quoted_in(listed: dict[str, Market], quote: str | None) -> tuple[str, ...]:
+def _listed(markets: MarketList) -> dict[str, Market | MarketPipeError]:
+    return {**markets.failed, **{market.market: market for market in markets.markets}}
+
+
+def _quoted_in(names: Iterable[str], quote: str | None) -> tuple[str, ...]:
     if quote is None:
-        return tuple(sorted(listed))
-    names = tuple(sorted(name for name, market in listed.items() if market.quote == quote))
-    if not names:
-        quotes = ", ".join(sorted({market.quote for market in listed.values()}))
+        return tuple(sorted(names))
+    by_quote: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_quote.setdefault(name.partition("-")[0], []).append(name)
+    if quote not in by_quote:
+        quotes = ", ".join(by_quote)
         raise ValueError(f"no market is quoted in {quote!r}; quotes are {quotes}")
-    return names
+    return tuple(by_quote[quote])
 
 
 def _cut(book: Orderbook, depth: int) -> Orderbook:

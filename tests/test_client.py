@@ -13,6 +13,7 @@ from rig import EPOCH_MS, open_rig
 import marketpipe as mp
 from marketpipe import CandleState, Change, Side, Source, Timeframe
 from marketpipe.core.requests import CandlesRequest, TickersRequest, TradesRequest
+from marketpipe.sim import EditFault
 
 UNIT = Decimal("0.00000001")
 
@@ -279,6 +280,18 @@ async def test_markets(autojump_clock):
         assert list((await rig.market.get_market(["KRW-BTC", "KRW-NOPE"])).failed) == ["KRW-NOPE"]
         with pytest.raises(ValueError, match="BTC, KRW, USDT"):
             await rig.market.get_market(quote="EUR")
+
+
+async def test_a_market_whose_row_cannot_be_read_is_not_called_unknown(autojump_clock):
+    """It fails by name in the list, and its ticker, which is fine, is answered."""
+    async with open_rig() as rig:
+        rig.sim.add_fault(EditFault(groups=("market",), change="remove", field="english_name", market="KRW-ETH"))
+        listed = await rig.market.get_market()
+        assert list(listed.failed) == ["KRW-ETH"]
+        assert len(listed) == 39
+        with pytest.raises(mp.BadPayload, match="KRW-ETH"):
+            await rig.market.get_market("KRW-ETH")
+        assert (await rig.market.get_ticker("KRW-ETH")).market == "KRW-ETH"
 
 
 MISUSE = [

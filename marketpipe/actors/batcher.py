@@ -39,7 +39,7 @@ from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import Clock
 from marketpipe.config import Limits, Retry
 from marketpipe.core.batching import Key, Lot, Wanted, group_of, halves, market_of
-from marketpipe.core.listing import Listing, Verdict
+from marketpipe.core.listing import Listing, MarketList, Verdict
 from marketpipe.core.pacing import Ban, Slots, SlotStatistics, Ticket, full_jitter_s
 from marketpipe.core.requests import Group, MarketsRequest, QuoteTickersRequest, Reply, Request
 from marketpipe.core.symbols import is_market_code
@@ -298,7 +298,7 @@ class Batcher:
 
     def _succeeded(self, lot: Lot, members: list[Pending[_Caller]], reply: Reply, sent_s: float) -> None:
         if isinstance(lot.request, MarketsRequest):
-            self._listing.update((market.market for market in reply.rows), sent_s)
+            self._listing.update(MarketList(reply.rows, reply.failed).names, sent_s)
         rows = _by_key(lot, reply)
         values: list[tuple[Key, Any]] = []
         for pending in members:
@@ -431,6 +431,8 @@ class Batcher:
 
 
 def _by_key(lot: Lot, reply: Reply) -> dict[Key, Any]:
+    if isinstance(lot.request, MarketsRequest):
+        return {lot.request: MarketList(reply.rows, reply.failed)}
     if not isinstance(lot.keys[0], Wanted):
         return {lot.keys[0]: reply.rows}
     return {Wanted(lot.request.group, row.market): row for row in reply.rows}

@@ -22,8 +22,9 @@ from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.expiring import CacheStatistics, ExpiringCache, Missing
 from marketpipe.core.freshness import Activities, Kind
+from marketpipe.core.listing import MarketList
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
-from marketpipe.models import Candle, CandleState, Market, Orderbook, Ticker, Trade
+from marketpipe.models import Candle, CandleState, Orderbook, Ticker, Trade
 
 __all__ = ["Cache", "CacheView", "Reader"]
 
@@ -48,7 +49,7 @@ class CacheView:
     orderbook: Reader[str, Orderbook]
     trades: Reader[str, tuple[Trade, ...]]
     candles: Reader[CandlesRequest, tuple[Candle, ...]]
-    markets: Reader[MarketsRequest, tuple[Market, ...]]
+    markets: Reader[MarketsRequest, MarketList]
 
 
 @attrs.define(eq=False)

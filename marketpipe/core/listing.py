@@ -7,7 +7,23 @@ from enum import Enum, auto
 
 import attrs
 
-__all__ = ["Listing", "Verdict"]
+from marketpipe.errors import BadPayload
+from marketpipe.models import Market
+
+__all__ = ["Listing", "MarketList", "Verdict"]
+
+
+@attrs.frozen
+class MarketList:
+    """An answer of market/all: the markets, and those that are listed but whose row could not be read."""
+
+    markets: tuple[Market, ...]
+    failed: Mapping[str, BadPayload]
+
+    @property
+    def names(self) -> list[str]:
+        """Every market that is listed, readable or not."""
+        return [*(market.market for market in self.markets), *self.failed]
 
 
 class Verdict(Enum):
