@@ -387,6 +387,41 @@ async def test_a_bad_row_fails_its_market_only(autojump_clock):
         assert "KRW-ETH" in str(batch.failed["KRW-ETH"])
 
 
+async def test_a_row_that_ticker_all_lacks_is_asked_by_name(autojump_clock):
+    """ticker/all may have no row for a market; it is then asked for alone, and answered."""
+    async with open_rig(markets=250) as rig:
+        symbols = await listed(rig)
+        rig.sim.add_fault(EditFault(groups=("ticker",), change="drop", market="KRW-ETH", count=1))
+        batch = await rig.market.get_ticker(symbols)
+        assert list(batch) == symbols
+        assert markets_of(rig.exchange.of(TickersRequest)) == ["KRW-ETH"]
+
+
+async def test_a_row_that_is_missing_is_that_markets_failure(autojump_clock):
+    """An answer without a row for a market that was asked by name is BadPayload for that market only."""
+    async with open_rig() as rig:
+        rig.sim.add_fault(EditFault(groups=("ticker",), change="drop", market="KRW-ETH"))
+        batch = await rig.market.get_ticker(["KRW-BTC", "KRW-ETH"])
+        assert list(batch) == ["KRW-BTC"]
+        with pytest.raises(BadPayload, match="KRW-ETH: the answer has no row"):
+            batch.raise_for_failed()
+
+
+async def test_ticker_all_refused_with_404_is_asked_by_name(autojump_clock):
+    """If the exchange does not know a quote currency any more, its markets are asked one batch at a time."""
+    async with open_rig(markets=250) as rig:
+        symbols = await listed(rig)
+        rig.sim.add_fault(
+            StatusFault(
+                status=404, body='{"error":{"name":404,"message":"Code not found"}}', groups=("ticker",), count=1
+            )
+        )
+        batch = await rig.market.get_ticker(symbols)
+        assert list(batch) == symbols
+        assert len(rig.exchange.of(QuoteTickersRequest)) == 1
+        assert sorted(markets_of(rig.exchange.of(TickersRequest))) == symbols
+
+
 async def test_the_slots_survive_jitter_and_random_refusals(autojump_clock):
     """With delays of 0 to 300 ms and random 429s, still never more than ten in any second; throughput comes back."""
     async with open_rig(jitter_s=0.3, window="rolling", ban_after=None, markets=100) as rig:
