@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -108,7 +108,7 @@ class Batcher:
     _pending: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
     _waiting: dict[Group, WaitingRoom[_Caller]] = attrs.field(init=False)
     _held: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
-    _lot_numbers: Iterable[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
+    _lot_numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
     _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
     _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
@@ -317,17 +317,23 @@ class Batcher:
         if market in reply.failed:
             self._resolve(pending, reply.failed[market])
         elif isinstance(lot.request, QuoteTickersRequest):
-            pending.alone = True
-            self._wait(pending)
+            self._ask_by_name(pending)
         else:
             self._resolve(pending, BadPayload("the answer has no row for this market", market=market))
+
+    def _ask_by_name(self, pending: Pending[_Caller]) -> None:
+        pending.alone = True
+        self._wait(pending)
 
     def _failed(self, lot: Lot, members: list[Pending[_Caller]], error: ExchangeError) -> None:
         logger.info("%s of %d: %s", lot.request.group, len(members), error)
         match error:
             case Banned():
                 self._banish(members, error)
-            case UnknownMarket() if len(members) > 1 or isinstance(lot.request, QuoteTickersRequest):
+            case ExchangeError(status=400 | 404) if isinstance(lot.request, QuoteTickersRequest):
+                for pending in members:  # how an unknown quote currency is answered is not documented: ask by name
+                    self._ask_by_name(pending)
+            case UnknownMarket() if len(members) > 1:
                 self._sift(lot, members)
             case _:
                 self._retry_or_fail(members, error)
@@ -354,15 +360,11 @@ class Batcher:
     def _sift(self, lot: Lot, members: list[Pending[_Caller]]) -> None:
         # One unknown code fails the whole batch with 404 (reference/list-tickers, 2026-07-28). A recent list tells
         # which; if it clears them all, halving finds the one it is wrong about.
-        if isinstance(lot.request, QuoteTickersRequest):
-            for pending in members:
-                pending.alone = True
-        else:
-            by_key = {pending.key: pending for pending in members}
-            for half in halves(lot):
-                number = next(iter(self._lot_numbers))
-                for key in half.keys:
-                    by_key[key].lot = number
+        by_key = {pending.key: pending for pending in members}
+        for half in halves(lot):
+            number = next(self._lot_numbers)
+            for key in half.keys:
+                by_key[key].lot = number
         for pending in members:
             self._held[pending.key] = pending
         since_s = trio.current_time() - self._limits.listing_max_age_s

@@ -91,15 +91,15 @@ class Cache:
         with self._answered:
             try:
                 async for answered in self._answered:
-                    self._take(answered)
+                    self._keep(answered.values, answered.exchange_ms)
+                    for delivery in answered.deliveries:
+                        delivery.reply.send(delivery.answers)
+                    await trio.lowlevel.checkpoint()  # those who wait go on; what nobody waits for comes after them
+                    self._learn(answered.values, answered.exchange_ms)
+                    self._keep(answered.extras, answered.exchange_ms)
+                    self._learn(answered.extras, answered.exchange_ms)
             finally:
                 self._close_undelivered()
-
-    def _take(self, answered: Answered) -> None:
-        self._keep(answered.values, answered.exchange_ms)
-        for delivery in answered.deliveries:
-            delivery.reply.send(delivery.answers)
-        self._keep(answered.extras, answered.exchange_ms)
 
     def _close_undelivered(self) -> None:
         while True:
@@ -116,17 +116,26 @@ class Cache:
     def _keep_one(self, key: Key, value: Any, now_s: float, now_ms: int) -> None:
         match key:
             case Wanted(Group.TICKER, market):
-                self._activities.observe(value, now_s, now_ms)
                 self._put(Kind.TICKER, market, value, market, now_s, now_ms)
             case Wanted(_, market):
                 self._put(Kind.ORDERBOOK, market, value, market, now_s, now_ms)
             case TradesRequest(market=market, cursor=None, days_ago=0):
-                self._activities.observe_trades(market, value, now_s)
                 self._put(Kind.TRADES, market, value, market, now_s, now_ms)
             case CandlesRequest():
                 self._keep_page(key, value, now_s, now_ms)
             case MarketsRequest():
                 self._put(Kind.MARKETS, key, value, None, now_s, now_ms)
+
+    def _learn(self, values: Iterable[tuple[Key, Any]], now_ms: int) -> None:
+        now_s = trio.current_time()
+        for key, value in values:
+            match key:
+                case Wanted(Group.TICKER, _):
+                    self._activities.observe(value, now_s, now_ms)
+                case TradesRequest(market=market, cursor=None, days_ago=0):
+                    self._activities.observe_trades(market, value, now_s)
+                case _:
+                    pass  # books and bars say nothing of a market's pace that tickers and trades do not
 
     def _keep_page(self, key: CandlesRequest, page: tuple[Candle, ...], now_s: float, now_ms: int) -> None:
         # Closed bars rest; a page that holds the running bar, or may still be joined by a late one, is old within a

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -91,14 +91,16 @@ def decode(
             rows = _rows(CANDLES, body, market)
             return tuple(candles_of(rows, market, timeframe, received_ms, exchange_ms)), {}
         case MarketsRequest():
-            return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda market: True)
+            return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda markets: True)
         case OrderbooksRequest(markets):
-            return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).__contains__)
+            return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).issuperset)
         case TickersRequest(markets):
-            return _asked(*_batch(TICKERS, tickers_of, body, received_ms), set(markets).__contains__)
+            return _asked(*_batch(TICKERS, tickers_of, body, received_ms), set(markets).issuperset)
         case _:
             answered = _batch(TICKERS, tickers_of, body, received_ms)
-            return _asked(*answered, lambda market: market.partition("-")[0] in request.quotes)
+            return _asked(
+                *answered, lambda markets: {name.partition("-")[0] for name in markets} <= set(request.quotes)
+            )
 
 
 def decode_instruments(body: bytes) -> tuple[Instrument, ...]:
@@ -161,10 +163,12 @@ def _bad_payload(exc: Exception, body: bytes, market: str | None) -> BadPayload:
 
 
 def _asked(
-    values: list[ValueT], failed: Failures, is_asked: Callable[[str], bool]
+    values: list[ValueT], failed: Failures, are_asked: Callable[[Iterable[str]], bool]
 ) -> tuple[tuple[ValueT, ...], Failures]:
     newest: dict[str, ValueT] = _newest(values)
-    strangers = {market for market in (*newest, *failed) if not is_asked(market)}
+    if not failed and are_asked(newest):
+        return tuple(newest.values()), {}
+    strangers = {market for market in (*newest, *failed) if not are_asked((market,))}
     if strangers:
         log.warning("dropped rows of %d markets that were not asked: %.80s ...", len(strangers), sorted(strangers))
     answered = {market: value for market, value in newest.items() if market not in strangers}
