@@ -16,7 +16,7 @@ import trio
 
 from marketpipe.actors.batcher import Batcher
 from marketpipe.actors.cache import Cache, CacheView, Reader
-from marketpipe.actors.mailbox import Ask, ask
+from marketpipe.actors.mailbox import LEFT, Ask, ask
 from marketpipe.actors.messages import Answers, Question
 from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
@@ -298,7 +298,7 @@ class Client:
 
     def _begin(self, max_age_s: float | None, priority: Priority) -> float:
         if self._closed:
-            raise PipelineClosed("the pipeline has been left; open a new one to ask again")
+            raise PipelineClosed(LEFT)
         if max_age_s is not None:
             _check_age(max_age_s)
         if not isinstance(priority, Priority):
@@ -307,7 +307,7 @@ class Client:
 
     def _nowait(self, read: Reader[str, T], symbol: str, max_age_s: float | None) -> T:
         if self._closed:
-            raise PipelineClosed("the pipeline has been left; open a new one to ask again")
+            raise PipelineClosed(LEFT)
         if max_age_s is not None:
             _check_age(max_age_s)
         value = read(normalise(symbol), max_age_s)

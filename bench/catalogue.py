@@ -1,0 +1,48 @@
+"""Every bench there is, by name. A further one is a further function here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from bench.callers import callers
+from bench.decode import decode
+from bench.demand import habits, recovery, utilisation
+from bench.figures import Outcome
+from bench.memory import hit, memory
+from bench.pages import pages
+from bench.parts import cache, pacing
+from bench.reading import reading
+from bench.rivals import rivals
+from bench.scale import Scale
+from bench.starting import importing
+from bench.symbols import symbols
+
+__all__ = ["BENCHES", "RIVALS", "Bench", "about"]
+
+Bench = Callable[[Scale], Awaitable[Outcome]]
+
+# Asked for by name or with --rivals: they take a minute, and say little about marketpipe itself.
+RIVALS = "rivals"
+BENCHES: Mapping[str, Bench] = {
+    # In this process alone.
+    "decode": decode,
+    "pacing": pacing,
+    "cache": cache,
+    "hit": hit,
+    "memory": memory,
+    "import": importing,
+    # Against a simulator in its own process, its limiter on.
+    "symbols": symbols,
+    "callers": callers,
+    "pages": pages,
+    "utilisation": utilisation,
+    "reading": reading,
+    "habits": habits,
+    "recovery": recovery,
+    RIVALS: rivals,
+}
+
+
+def about(bench: Bench) -> str:
+    """What it measures, in one line."""
+    return (bench.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,111 @@
+"""How large a bench is run: in full, quickly at the desk, or so small that a test can see that it still runs."""
+
+from __future__ import annotations
+
+import attrs
+
+from marketpipe.sim.config import Window
+
+__all__ = ["FULL", "QUICK", "TINY", "Habit", "Scale"]
+
+
+@attrs.frozen
+class Habit:
+    """How a simulator counts its seconds, and how much its answers may be late."""
+
+    window: Window
+    jitter_s: float
+
+    def __str__(self) -> str:
+        return f"{self.window}, {f'jitter 0-{self.jitter_s * 1000:.0f} ms' if self.jitter_s else 'no jitter'}"
+
+
+JITTERY = (Habit("rolling", 0.3), Habit("fixed", 0.3), Habit("first", 0.3))
+PUNCTUAL = (Habit("fixed", 0.0), Habit("first", 0.0))
+
+
+@attrs.frozen(kw_only=True)
+class Scale:
+    """Sizes. ``loops`` and ``turns`` are of the benches without a network, ``repeats`` of those with one.
+
+    ``crowds``: how many callers at once; ``calls``: of each of three groups; ``storm_s``: how long nothing is wrong,
+    how long requests are refused at random, and how long to wait at most until all is well again.
+    """
+
+    loops: int
+    turns: int
+    imports: int
+    repeats: int
+    markets: int
+    distinct: int
+    crowds: tuple[int, ...]
+    crowd_markets: int
+    pages: int
+    calls: int
+    demand_s: float
+    habits: tuple[Habit, ...]
+    habit_demand_s: float
+    storm_s: tuple[float, float, float]
+    storms: int
+    readers: int
+    reading_s: float
+    rival_callers: int
+    rival_batch: int
+
+
+FULL = Scale(
+    loops=2_000,
+    turns=15,
+    imports=9,
+    repeats=7,
+    markets=855,
+    distinct=500,
+    crowds=(1, 250, 1_000, 5_000),
+    crowd_markets=5_000,
+    pages=60,
+    calls=40,
+    demand_s=30.0,
+    habits=(*PUNCTUAL, *JITTERY),
+    habit_demand_s=10.0,
+    storm_s=(8.0, 8.0, 60.0),
+    storms=2,
+    readers=100,
+    reading_s=10.0,
+    rival_callers=250,
+    rival_batch=500,
+)
+QUICK = attrs.evolve(
+    FULL,
+    loops=500,
+    turns=7,
+    imports=3,
+    repeats=3,
+    demand_s=5.0,
+    habits=JITTERY,
+    habit_demand_s=5.0,
+    storm_s=(4.0, 4.0, 30.0),
+    storms=1,
+    reading_s=2.0,
+)
+TINY = attrs.evolve(
+    FULL,
+    loops=3,
+    turns=2,
+    imports=1,
+    repeats=1,
+    markets=60,
+    distinct=20,
+    crowds=(1, 12),
+    crowd_markets=60,
+    pages=11,
+    calls=4,
+    demand_s=2.5,
+    habits=JITTERY[:1],
+    habit_demand_s=2.5,
+    storm_s=(2.2, 1.0, 2.0),
+    storms=1,
+    readers=3,
+    reading_s=0.3,
+    rival_callers=3,
+    rival_batch=5,
+)
