@@ -7,6 +7,7 @@ answers in the order of the question. It has no policy of its own, and no timeou
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -28,7 +29,7 @@ from marketpipe.core.paging import trade_walk
 from marketpipe.core.ranges import bar_range, positive_count
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.symbols import normalise, normalise_all
-from marketpipe.errors import MarketPipeError, PipelineClosed, UnknownMarket
+from marketpipe.errors import ExchangeError, MarketPipeError, PipelineClosed, UnknownMarket
 from marketpipe.models import Batch, Candle, CandleSeries, Market, Orderbook, Priority, Ticker, Trade
 from marketpipe.status import Status
 
@@ -54,8 +55,9 @@ class Client:
     Every verb raises `PipelineClosed` once the pipeline has been left, ``TypeError`` or ``ValueError`` for misuse
     before anything is asked, and an `ExchangeError` where the exchange cannot answer.
 
-    ``max_age_s`` demands a value received less than that long ago (0: a new one); without it, the cache's own
-    freshness applies, and it is never loosened.
+    ``max_age_s`` demands a value received less than that long ago (0: one that is still to come; a request that is
+    already under way for somebody else counts as such). Without it, the cache's own freshness applies; it is never
+    loosened.
     ``priority`` orders the wait for request slots; it never lifts a limit.
     """
 
@@ -257,6 +259,7 @@ class Client:
         if symbols is not None and quote is not None:
             raise ValueError(f"give symbols or quote, not both; quote was {quote!r}")
         names = None if symbols is None or isinstance(symbols, str) else normalise_all(symbols)
+        quote = None if quote is None else normalise(quote)
         began_s = self._begin(max_age_s, priority)
         listed, hit = await self._markets(max_age_s, priority)
         if isinstance(symbols, str):
@@ -266,7 +269,7 @@ class Client:
             self._meter.record("get_market", trio.current_time() - began_s, priority, symbols=not failed, failed=failed)
             return _value(answer)
         if names is None:
-            names = _quoted_in(listed, None if quote is None else normalise(quote))
+            names = _quoted_in(listed, quote)
         answers = {name: listed.get(name) or UnknownMarket(name) for name in names}
         return self._batch("get_market", answers, len(answers) if hit else 0, began_s, priority)
 
@@ -286,6 +289,7 @@ class Client:
             caches=self._cache.statistics(),
             verbs=self._meter.statistics(),
             late=self._meter.late(),
+            given_up=self._meter.given_up(),
             symbols_per_second=self._meter.symbols / uptime_s if uptime_s > 0 else 0.0,
         )
 
@@ -316,7 +320,12 @@ class Client:
         return value
 
     async def _ask(self, keys: tuple[Key, ...], priority: Priority) -> Answers:
-        return await ask(self._inbox, Question(keys, priority))
+        began_s = trio.current_time()
+        try:
+            return await ask(self._inbox, Question(keys, priority))
+        except trio.Cancelled:
+            self._meter.give_up(trio.current_time() - began_s, priority)
+            raise
 
     async def _snapshot(
         self,
@@ -364,7 +373,7 @@ class Client:
     def _batch(
         self, verb: str, answers: dict[str, Any], from_memory: int, began_s: float, priority: Priority
     ) -> Batch[Any]:
-        failed = {name: error for name, error in answers.items() if isinstance(error, MarketPipeError)}
+        failed = {name: error.copy() for name, error in answers.items() if isinstance(error, MarketPipeError)}
         values = {name: value for name, value in answers.items() if name not in failed} if failed else answers
         elapsed_s = trio.current_time() - began_s
         self._meter.record(verb, elapsed_s, priority, symbols=len(values), failed=len(failed))
@@ -394,6 +403,8 @@ class Client:
             async with trio.open_nursery() as nursery:
                 for name in names:
                     nursery.start_soon(one, name, name=f"{verb} {name}")
+        if any(isinstance(answer, PipelineClosed) for answer in found.values()):
+            raise PipelineClosed(LEFT)  # no failure of a symbol
         hits = sum(isinstance(answer, _Found) and answer.from_memory for answer in found.values())
         answers = {name: _plain(found[name]) for name in names}
         batch: Batch[T] = self._batch(verb, answers, hits, began_s, priority)
@@ -416,8 +427,15 @@ class Client:
         def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
             return self._view.candles(request, None)
 
+        if wanted.needs_the_time and not self._batcher.knows_the_time:
+            await self._learn_the_time(priority)
         found = await self._walk(bars_walk(name, wanted, self._batcher.exchange_now_ms()), read, priority)
         return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
+
+    async def _learn_the_time(self, priority: Priority) -> None:
+        # This machine's clock may be hours off; any answer tells the exchange's. If none comes, the pages will say so.
+        with contextlib.suppress(ExchangeError):
+            await self._markets(0, priority)
 
     async def _walk(
         self,

@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 import trio
 
-__all__ = ["Clock", "SystemClock", "TrioClock"]
+__all__ = ["Clock", "SystemClock", "TrioClock", "monotonic_s"]
 
 
 class Clock(Protocol):
@@ -39,3 +39,8 @@ class TrioClock:
 
     def now_ms(self) -> int:
         return self.epoch_ms + int(trio.current_time() * 1000)
+
+
+def monotonic_s() -> float:
+    """Seconds that pass for the whole process; Trio's own clock begins anew, somewhere, with every ``trio.run``."""
+    return time.monotonic()

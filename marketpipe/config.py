@@ -52,7 +52,8 @@ class Limits:
     ``abandoned_hold_s``: how long after we stopped waiting a request may still reach the exchange.
     ``connect_s``, ``read_s``: bounds of one connection attempt and of one silence while reading.
     ``deadline_s``: the hard bound of one request altogether.
-    ``listing_max_age_s``: how old the market list may be when it is used to call a market unknown.
+    ``listing_max_age_s``: how old the market list may be when it is used to call a market unknown; a market that is
+    listed meanwhile is known that much later, and a program that asks for an unknown one costs a list that often.
     """
 
     per_second: int = attrs.field(default=10, validator=COUNT)
@@ -61,7 +62,7 @@ class Limits:
     connect_s: float = attrs.field(default=3.0, validator=POSITIVE)
     read_s: float = attrs.field(default=5.0, validator=POSITIVE)
     deadline_s: float = attrs.field(default=8.0, validator=POSITIVE)
-    listing_max_age_s: float = attrs.field(default=60.0, validator=NOT_NEGATIVE)
+    listing_max_age_s: float = attrs.field(default=10.0, validator=NOT_NEGATIVE)
 
 
 @attrs.frozen(kw_only=True)

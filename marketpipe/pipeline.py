@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -29,8 +29,10 @@ from marketpipe.actors.cache import Cache
 from marketpipe.actors.mailbox import Ask
 from marketpipe.actors.messages import Answered, Answers, Question
 from marketpipe.client import Client
-from marketpipe.clock import Clock, SystemClock
-from marketpipe.config import Config
+from marketpipe.clock import Clock, SystemClock, monotonic_s
+from marketpipe.config import Config, Limits
+from marketpipe.core.budgets import Budgets, Remains
+from marketpipe.core.pacing import Slots
 from marketpipe.core.requests import Group
 from marketpipe.errors import PipelineCrashed
 
@@ -51,27 +53,34 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     chosen = attrs.evolve(config or Config(), **options)
     clock = SystemClock()
     limits = chosen.limits
-    async with (
-        UpbitRest(
-            chosen.rest_url,
-            clock=clock,
-            connect_s=limits.connect_s,
-            read_s=limits.read_s,
-            deadline_s=limits.deadline_s,
-            max_connections=limits.per_second * len(Group),  # one for every request slot there is
-        ) as exchange,
-        run_pipeline(chosen, exchange, clock=clock) as client,
-    ):
-        yield client
+    with _shared_budgets(chosen) as budgets:
+        async with (
+            UpbitRest(
+                chosen.rest_url,
+                clock=clock,
+                connect_s=limits.connect_s,
+                read_s=limits.read_s,
+                deadline_s=limits.deadline_s,
+                max_connections=limits.per_second * len(Group),  # one for every request slot there is
+            ) as exchange,
+            run_pipeline(chosen, exchange, clock=clock, budgets=budgets) as client,
+        ):
+            yield client
 
 
 @asynccontextmanager
 async def run_pipeline(
-    config: Config, exchange: Exchange, *, clock: Clock, draw: Callable[[], float] | None = None
+    config: Config,
+    exchange: Exchange,
+    *,
+    clock: Clock,
+    draw: Callable[[], float] | None = None,
+    budgets: Budgets | None = None,
 ) -> AsyncGenerator[Client]:
     """The pipeline over any `Exchange` and `Clock`: for tests, benches and simulators. See `open_pipeline`.
 
-    ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter.
+    ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter. ``budgets`` are shared with other pipelines to
+    the same exchange; without them, this one is alone there.
     """
     # 0: a rendezvous, so that a question is never left in the buffer of an actor that has died.
     questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
@@ -79,7 +88,8 @@ async def run_pipeline(
     # and one per question that failed at once, and those are bounded by the slots and by the callers who wait.
     answered, answers = trio.open_memory_channel[Answered](math.inf)
     jitter = draw or random.Random().random
-    batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter)
+    shared = budgets or _new_budgets(config.limits)
+    batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
     cache = Cache(answers, config.cache)
     client = Client(questions, cache.view, batcher, cache)
     body_error: BaseException | None = None
@@ -100,6 +110,48 @@ async def run_pipeline(
     outcome = body_error if crash is None else _at_the_border(crash, body_error)
     if outcome is not None:
         raise outcome
+
+
+@attrs.define
+class _Known:
+    """The budget of one exchange in this process, and what was left of it when it was last used."""
+
+    token: trio.lowlevel.TrioToken
+    limits: Limits
+    budgets: Budgets
+    left_s: float = 0.0
+    remains: Remains | None = None
+
+
+# By address. The one piece of state that outlives a pipeline: the exchange remembers too.
+_known: dict[str, _Known] = {}
+
+
+@contextmanager
+def _shared_budgets(config: Config) -> Generator[Budgets]:
+    """The budget for ``config``'s exchange: that of the other pipelines of this run, or a successor of an earlier one.
+
+    Pipelines in the same ``trio.run`` share it. One in another thread cannot: leave it before opening this one.
+    """
+    known, token = _known.get(config.rest_url), trio.lowlevel.current_trio_token()
+    if known is None or known.token is not token or known.limits != config.limits:
+        budgets = _new_budgets(config.limits)
+        if known is not None and known.remains is not None:
+            budgets.take_over(known.remains, monotonic_s() - known.left_s, trio.current_time())
+        known = _known[config.rest_url] = _Known(token, config.limits, budgets)
+    try:
+        yield known.budgets
+    finally:
+        known.left_s, known.remains = monotonic_s(), known.budgets.remains(trio.current_time())
+
+
+def _new_budgets(limits: Limits) -> Budgets:
+    return Budgets(
+        {
+            group: Slots(limits.per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
+            for group in Group
+        }
+    )
 
 
 def _at_the_border(group: BaseExceptionGroup[BaseException], body_error: BaseException | None) -> BaseException:

@@ -24,6 +24,7 @@ class Status:
     ``requests_in_flight``, ``requests``: now, and in all. ``questions``: asked of the batcher, which is every cache
     miss; ``joined``: of these, how often somebody was asking the same already. ``caches``: by kind.
     ``verbs``: calls, symbols and latencies by verb. ``late``: answers later than their priority's budget.
+    ``given_up``: callers whose deadline or cancellation ended their wait for the exchange.
     ``banned_for_s``: seconds until the exchange's block (418) is expected to end, 0.0 if there is none.
     ``symbols_per_second``: symbols answered per second since the start. ``uptime_s``: how long that is.
     """
@@ -39,4 +40,5 @@ class Status:
     caches: Mapping[Kind, CacheStatistics]
     verbs: Mapping[str, VerbStatistics]
     late: Mapping[Priority, int]
+    given_up: Mapping[Priority, int]
     symbols_per_second: float

@@ -50,20 +50,24 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(config: Config | None = None, **options: Any) -> AsyncIterator[Rig]:
-    """Open a pipeline to a simulator of its own; ``options`` are `SimConfig` fields (40 markets by default)."""
+async def open_rig(config: Config | None = None, *, behind_s: int = 0, **options: Any) -> AsyncIterator[Rig]:
+    """Open a pipeline to a simulator of its own; ``options`` are `SimConfig` fields (40 markets by default).
+
+    ``behind_s``: how far this machine's clock is behind the exchange's.
+    """
     clock = TrioClock(EPOCH_MS)
+    our_clock = TrioClock(EPOCH_MS - behind_s * 1000)
     config = config or Config()
     sim = SimExchange(SimConfig(**{"markets": 40, "latency_s": 0.02, **options}), clock)
     limits = config.limits
     async with UpbitRest(
         "http://sim",
-        clock=clock,
+        clock=our_clock,
         connect_s=limits.connect_s,
         read_s=limits.read_s,
         deadline_s=limits.deadline_s,
         transport=SimTransport(sim),
     ) as rest:
         exchange = Recorder(rest)
-        async with run_pipeline(config, exchange, clock=clock, draw=lambda: 0.5) as market:
+        async with run_pipeline(config, exchange, clock=our_clock, draw=lambda: 0.5) as market:
             yield Rig(market, sim, exchange, clock)

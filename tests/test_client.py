@@ -294,12 +294,54 @@ async def test_a_market_whose_row_cannot_be_read_is_not_called_unknown(autojump_
         assert (await rig.market.get_ticker("KRW-ETH")).market == "KRW-ETH"
 
 
+async def test_count_before_a_minute_that_has_just_begun(autojump_clock):
+    """The exchange's clock is known to a second only; as many bars come back as were asked all the same."""
+    async with open_rig() as rig:
+        await rig.market.get_market()
+        for _ in range(3):
+            minute_ms = (rig.clock.now_ms() // 60_000 + 1) * 60_000
+            for after_ms in (100, 300, 600, 900):
+                await trio.sleep((minute_ms + after_ms - rig.clock.now_ms()) / 1000)
+                for fill in ("none", "forward"):
+                    series = await rig.market.get_candle("KRW-BTC", "1m", count=20, end=minute_ms, fill=fill)
+                    assert len(series) == 20
+                    assert series[-1].open_ms < minute_ms
+
+
+@pytest.mark.parametrize("behind_s", [5, 3600])
+async def test_a_wrong_clock_here_is_not_believed(autojump_clock, behind_s):
+    """Before the first answer this machine's clock is all there is, so the exchange is asked before it matters."""
+    async with open_rig(behind_s=behind_s) as rig:
+        now_ms = rig.clock.now_ms()
+        assert len(await rig.market.get_candle("KRW-BTC", start=now_ms - 1_800_000, count=5)) == 5
+    async with open_rig(behind_s=behind_s) as rig:
+        now_ms = rig.clock.now_ms()
+        assert len(await rig.market.get_candle("KRW-BTC", count=50, end=now_ms - 600_000)) == 50
+
+
+async def test_leaving_is_no_failure_of_a_symbol(autojump_clock):
+    """Whoever still waits for many symbols when the pipe is left gets PipelineClosed, whatever the verb."""
+    outcomes = []
+
+    async def outsider(verb):
+        with pytest.raises(mp.PipelineClosed):
+            await verb(["KRW-BTC", "KRW-ETH"])
+        outcomes.append(verb)
+
+    async with trio.open_nursery() as nursery, open_rig(latency_s=1.0) as rig:
+        for verb in (rig.market.get_ticker, rig.market.get_candle, rig.market.get_trade):
+            nursery.start_soon(outsider, verb)
+        await trio.sleep(0.5)
+    assert len(outcomes) == 3
+
+
 MISUSE = [
     (lambda m: m.get_ticker(None), TypeError, "None"),
     (lambda m: m.get_ticker(5), TypeError, "5"),
     (lambda m: m.get_ticker(["KRW-BTC", 7]), TypeError, "7"),
     (lambda m: m.get_ticker(b"KRW-BTC"), TypeError, "str"),
     (lambda m: m.get_ticker("KRW-BTC", max_age_s=-1), ValueError, "-1"),
+    (lambda m: m.get_market(quote=5), TypeError, "5"),
     (lambda m: m.get_ticker("KRW-BTC", max_age_s="5"), TypeError, "'5'"),
     (lambda m: m.get_ticker("KRW-BTC", priority=2), TypeError, "CRITICAL, HIGH, NORMAL, LOW"),
     (lambda m: m.get_orderbook("KRW-BTC", depth=31), ValueError, "1 to 30"),
@@ -342,3 +384,7 @@ async def test_the_status_counts(autojump_clock):
         assert status.budgets["ticker"].sent == 1
         assert status.requests == 2
         assert status.symbols_per_second > 0
+        with trio.move_on_after(0.15):
+            await rig.market.get_ticker("KRW-ETH", priority=mp.Priority.HIGH)
+        assert rig.market.status().given_up[mp.Priority.HIGH] == 1
+        assert rig.market.status().late[mp.Priority.HIGH] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from marketpipe.actors.mailbox import Ask, ask
 from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import TrioClock
 from marketpipe.core.requests import MarketsRequest, Reply
+from marketpipe.sim import open_simulator
 
 
 class Quiet:
@@ -239,6 +241,49 @@ def test_leaving_at_any_moment_is_clean(after, passes, latency_s, symbols, how):
     else:
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
         assert len(outcomes) == len(symbols)
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize("runs", [1, 2])
+def test_pipelines_one_after_another_stay_within_the_limit_together(runs):
+    """The exchange counts by address: what one pipeline has used, the next one respects, in the same run or another."""
+
+    async def use(base_url):
+        for _ in range(3):
+            async with mp.open_pipeline(base_url=base_url) as market, trio.open_nursery() as nursery:
+                for count in range(1, 11):
+                    nursery.start_soon(partial(market.get_candle, "KRW-BTC", count=count))
+
+    async def serve_and_use():
+        async with open_simulator(markets=5, window="rolling") as sim:
+            await use(sim.base_url)
+            if runs == 2:
+                await trio.to_thread.run_sync(trio.run, use, sim.base_url)
+            return sim.exchange.statistics().groups["candles"]
+
+    seen = trio.run(serve_and_use)
+    assert seen.accepted == 30 * runs
+    assert seen.refused == 0
+    assert seen.greatest_per_second <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+async def test_two_pipelines_at_once_share_the_limit():
+    """Ten requests a second for both together, and both get on."""
+    async with (
+        open_simulator(markets=5, window="rolling") as sim,
+        mp.open_pipeline(base_url=sim.base_url) as one,
+        mp.open_pipeline(base_url=sim.base_url) as other,
+    ):
+        async with trio.open_nursery() as nursery:
+            for count in range(1, 16):
+                nursery.start_soon(partial(one.get_candle, "KRW-BTC", count=count))
+                nursery.start_soon(partial(other.get_candle, "KRW-ETH", count=count))
+        seen = sim.exchange.statistics().groups["candles"]
+        assert (seen.accepted, seen.refused) == (30, 0)
+        assert seen.greatest_per_second <= 10
 
 
 async def test_an_unknown_option_is_refused():

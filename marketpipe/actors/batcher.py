@@ -27,6 +27,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -39,8 +40,9 @@ from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import Clock
 from marketpipe.config import Limits, Retry
 from marketpipe.core.batching import Key, Lot, Wanted, group_of, halves, market_of
+from marketpipe.core.budgets import Budgets
 from marketpipe.core.listing import Listing, MarketList, Verdict
-from marketpipe.core.pacing import Ban, Slots, SlotStatistics, Ticket, full_jitter_s
+from marketpipe.core.pacing import Slots, SlotStatistics, Ticket, full_jitter_s
 from marketpipe.core.requests import Group, MarketsRequest, QuoteTickersRequest, Reply, Request
 from marketpipe.core.symbols import is_market_code
 from marketpipe.core.waiting import Pending, WaitingRoom
@@ -102,35 +104,29 @@ class Batcher:
     _limits: Limits
     _retry: Retry
     _draw: Callable[[], float]
+    _budgets: Budgets
     _listing: Listing = attrs.field(factory=Listing, init=False)
-    _ban: Ban = attrs.field(factory=Ban, init=False)
-    _slots: dict[Group, Slots] = attrs.field(init=False)
     _pending: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
-    _waiting: dict[Group, WaitingRoom[_Caller]] = attrs.field(init=False)
+    _waiting: dict[Group, WaitingRoom[_Caller]] = attrs.field(
+        factory=lambda: {group: WaitingRoom() for group in Group}, init=False
+    )
+    _tickets: dict[Ticket, Slots] = attrs.field(factory=dict, init=False)
     _held: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
     _lot_numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
     _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
     _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
-    _exchange_ahead_ms: int = attrs.field(default=0, init=False)
-    _in_flight: int = attrs.field(default=0, init=False)
+    _exchange_ahead_ms: int | None = attrs.field(default=None, init=False)
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
     _requests: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        limits = self._limits
-        self._slots = {
-            group: Slots(limits.per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
-            for group in Group
-        }
-        self._waiting = {group: WaitingRoom() for group in Group}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve questions until every asker's end of the inbox is closed, then leave what is unanswered closed."""
         try:
             with self._inbox, self._answered:
                 async with trio.open_nursery() as self._nursery:
+                    self._budgets.listeners.append(self._dispatch)
                     self._nursery.start_soon(self._watch_the_time, name="batcher timer")
                     self._want_listing(trio.current_time() + Priority.NORMAL.budget_s)
                     self._dispatch()
@@ -141,9 +137,15 @@ class Batcher:
                         self._dispatch()
                     self._nursery.cancel_scope.cancel(reason="nobody is left to ask")
         finally:
-            for pending in self._pending.values():
-                for caller in pending.askers:
-                    caller.reply.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._budgets.listeners.remove(self._dispatch)
+        for ticket, slots in self._tickets.items():  # cut off by leaving: they may still arrive
+            slots.abandoned(ticket, trio.current_time())
+        for pending in self._pending.values():
+            for caller in pending.askers:
+                caller.reply.close()
 
     def exchange_now_ms(self) -> int:
         """What time it is at the exchange at the least (epoch ms), by the date of its last answer.
@@ -151,16 +153,22 @@ class Batcher:
         That date was rounded down to the second and written before it arrived, so this is early by a second and the way
         back. Until there was one, it is this machine's clock.
         """
-        return self._clock.now_ms() + self._exchange_ahead_ms
+        return self._clock.now_ms() + (self._exchange_ahead_ms or 0)
+
+    @property
+    def knows_the_time(self) -> bool:
+        """Whether the exchange has told its time yet."""
+        return self._exchange_ahead_ms is not None
 
     def statistics(self) -> BatcherStatistics:
         """A snapshot of the counters."""
         now_s = trio.current_time()
-        until_s = self._ban.until_s(now_s)
+        until_s = self._budgets.ban.until_s(now_s)
+        held = Counter(group_of(key) for key in self._held)
         return BatcherStatistics(
-            groups={group: slots.statistics(now_s) for group, slots in self._slots.items()},
-            waiting={group: len(waiting) for group, waiting in self._waiting.items()},
-            in_flight=self._in_flight,
+            groups={group: slots.statistics(now_s) for group, slots in self._budgets.slots.items()},
+            waiting={group: len(self._waiting[group]) + held[group] for group in Group},
+            in_flight=len(self._tickets),
             questions=self._questions,
             joined=self._joined,
             requests=self._requests,
@@ -188,7 +196,8 @@ class Batcher:
                 self._joined += 1
                 pending.join(caller, due_s)
                 continue
-            pending = self._pending[key] = Pending(key, due_s, [caller])
+            pending = self._pending[key] = Pending(key, due_s)
+            pending.join(caller, due_s)
             if banned is not None:
                 self._resolve(pending, banned)
             else:
@@ -234,10 +243,13 @@ class Batcher:
     def _dispatch(self) -> None:
         """Start every request that may go now, and set the alarm for the next moment at which one may."""
         now_s = trio.current_time()
+        banned = self._banned(now_s)
+        if banned is not None:
+            self._dismiss(banned)
         self._alarm.deadline = min(self._dispatch_group(group, now_s) for group in Group)
 
     def _dispatch_group(self, group: Group, now_s: float) -> float:
-        waiting, slots = self._waiting[group], self._slots[group]
+        waiting, slots = self._waiting[group], self._budgets.slots[group]
         if not waiting:
             return math.inf
         available = slots.available(now_s)
@@ -254,27 +266,27 @@ class Batcher:
         if ticket is None:  # pragma: no cover - `available` said otherwise in this very pass
             raise AssertionError("no slot is free although one was counted")
         members = self._waiting[lot.request.group].leave(lot)
-        self._in_flight += 1
+        self._tickets[ticket] = slots
         self._requests += 1
         self._nursery.start_soon(self._perform, lot, members, ticket, name=f"request {lot.request.group}")
 
     async def _perform(self, lot: Lot, members: list[Pending[_Caller]], ticket: Ticket) -> None:
-        slots, sent_s = self._slots[lot.request.group], trio.current_time()
+        slots, sent_s = self._budgets.slots[lot.request.group], trio.current_time()
         try:
             reply = await self._exchange.fetch(lot.request)
         except ExchangeError as error:
-            self._in_flight -= 1
+            del self._tickets[ticket]
             self._settle(slots, ticket, error)
             self._failed(lot, members, error)
             self._publish()
         else:
-            self._in_flight -= 1
+            del self._tickets[ticket]
             if reply.exchange_ms is not None:
                 self._exchange_ahead_ms = reply.exchange_ms - reply.received_ms
             left = reply.remaining.left if reply.remaining is not None else None
             slots.answered(ticket, trio.current_time(), remaining=left)
             self._succeeded(lot, members, reply, sent_s)
-        self._dispatch()
+        self._budgets.changed()
 
     def _settle(self, slots: Slots, ticket: Ticket, error: ExchangeError) -> None:
         now_s = trio.current_time()
@@ -333,7 +345,7 @@ class Batcher:
             case ExchangeError(status=400 | 404) if isinstance(lot.request, QuoteTickersRequest):
                 for pending in members:  # how an unknown quote currency is answered is not documented: ask by name
                     self._ask_by_name(pending)
-            case UnknownMarket() if len(members) > 1:
+            case UnknownMarket() | ExchangeError(status=413 | 414) if len(members) > 1:
                 self._sift(lot, members)
             case _:
                 self._retry_or_fail(members, error)
@@ -341,17 +353,20 @@ class Batcher:
             self._release_held(since_s=math.inf)  # no list to judge by: ask, and let the answers tell
 
     def _retry_or_fail(self, members: list[Pending[_Caller]], error: ExchangeError) -> None:
-        delay_s = self._back_off_s(members)  # one for all: what travelled together goes on together
+        if not isinstance(error, RateLimited | ExchangeUnavailable):
+            for pending in members:
+                self._resolve(pending, error)
+            return
+        refused = isinstance(error, RateLimited)
+        # One delay for all: what travelled together goes on together.
+        ready_s = -math.inf if refused else trio.current_time() + self._back_off_s(members)
         for pending in members:
-            pending.refusals += isinstance(error, RateLimited)
-            pending.failures += isinstance(error, ExchangeUnavailable)
-            if isinstance(error, RateLimited) and pending.refusals < self._retry.refusals:
-                self._wait(pending)
-            elif isinstance(error, ExchangeUnavailable) and pending.failures < self._retry.attempts:
-                pending.ready_s = trio.current_time() + delay_s
+            self._answer(pending.failed_again(refused, self._retry.attempts, self._retry.refusals), pending.key, error)
+            pending.ready_s = ready_s
+            if pending.askers or pending.for_us:
                 self._wait(pending)
             else:
-                self._resolve(pending, error)
+                del self._pending[pending.key]
 
     def _back_off_s(self, members: list[Pending[_Caller]]) -> float:
         failures = max(pending.failures for pending in members)
@@ -359,7 +374,7 @@ class Batcher:
 
     def _sift(self, lot: Lot, members: list[Pending[_Caller]]) -> None:
         # One unknown code fails the whole batch with 404 (reference/list-tickers, 2026-07-28). A recent list tells
-        # which; if it clears them all, halving finds the one it is wrong about.
+        # which; if it clears them all, halving finds the one it is wrong about. Halves are shorter URLs, too.
         by_key = {pending.key: pending for pending in members}
         for half in halves(lot):
             number = next(self._lot_numbers)
@@ -386,7 +401,7 @@ class Batcher:
     # -- the ban ------------------------------------------------------------------------------------------------
 
     def _banned(self, now_s: float) -> Banned | None:
-        until_s = self._ban.until_s(now_s)
+        until_s = self._budgets.ban.until_s(now_s)
         if until_s is None:
             return None
         until_ms = self._clock.now_ms() + int((until_s - now_s) * 1000)
@@ -396,22 +411,32 @@ class Batcher:
         # Whoever goes on asking while blocked is blocked for longer (reference/rate-limits, 2026-10-07).
         now_s = trio.current_time()
         told_s = (error.until_ms - self._clock.now_ms()) / 1000 if error.until_ms else None
-        self._ban.ban(now_s, told_s)
+        self._budgets.ban.ban(now_s, told_s)
         banned = self._banned(now_s) or error
         logger.warning("%s", banned)
-        everyone = [*members, *self._held.values()]
+        for pending in members:
+            self._resolve(pending, banned)
+        self._dismiss(banned)
+
+    def _dismiss(self, banned: Banned) -> None:
+        # Also what was in flight when the ban came, and would otherwise be tried again.
+        everyone = list(self._held.values())
+        self._held.clear()
         for waiting in self._waiting.values():
             everyone += waiting.clear()
-        self._held.clear()
         for pending in everyone:
             self._resolve(pending, banned)
+        self._publish()
 
     # -- answering ----------------------------------------------------------------------------------------------
 
     def _resolve(self, pending: Pending[_Caller], answer: Any | MarketPipeError) -> None:
         del self._pending[pending.key]
-        for caller in pending.askers:
-            caller.answers[pending.key] = answer
+        self._answer(pending.askers, pending.key, answer)
+
+    def _answer(self, callers: Iterable[_Caller], key: Key, answer: Any | MarketPipeError) -> None:
+        for caller in callers:
+            caller.answers[key] = answer
             caller.outstanding -= 1
             if not caller.outstanding:
                 self._deliveries.append(Delivery(caller.reply, caller.answers))

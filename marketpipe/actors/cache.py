@@ -10,7 +10,7 @@ is learnt from the tickers that pass through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
 import attrs
@@ -20,7 +20,7 @@ from marketpipe.actors.messages import Answered
 from marketpipe.config import CacheOptions
 from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.batching import Key, Wanted
-from marketpipe.core.expiring import CacheStatistics, ExpiringCache, Missing
+from marketpipe.core.expiring import MISSING, CacheStatistics, ExpiringCache, Missing
 from marketpipe.core.freshness import Activities, Kind
 from marketpipe.core.listing import MarketList
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
@@ -116,11 +116,11 @@ class Cache:
     def _keep_one(self, key: Key, value: Any, now_s: float, now_ms: int) -> None:
         match key:
             case Wanted(Group.TICKER, market):
-                self._put(Kind.TICKER, market, value, market, now_s, now_ms)
+                self._put_newer(Kind.TICKER, market, value, _stamped, now_s, now_ms)
             case Wanted(_, market):
-                self._put(Kind.ORDERBOOK, market, value, market, now_s, now_ms)
+                self._put_newer(Kind.ORDERBOOK, market, value, _stamped, now_s, now_ms)
             case TradesRequest(market=market, cursor=None, days_ago=0):
-                self._put(Kind.TRADES, market, value, market, now_s, now_ms)
+                self._put_newer(Kind.TRADES, market, value, _last_traded, now_s, now_ms)
             case CandlesRequest():
                 self._keep_page(key, value, now_s, now_ms)
             case MarketsRequest():
@@ -146,5 +146,21 @@ class Cache:
         else:
             self._tiers[Kind.CANDLES].put(key, page, 0.0)
 
+    def _put_newer(
+        self, kind: Kind, market: str, value: Any, dated: Callable[[Any], int], now_s: float, now_ms: int
+    ) -> None:
+        # Answers may overtake each other: a slow one must not take memory back to before what was already shown.
+        held = self._tiers[kind].peek(market)
+        if held is MISSING or dated(value) >= dated(held):
+            self._put(kind, market, value, market, now_s, now_ms)
+
     def _put(self, kind: Kind, key: Any, value: Any, market: str | None, now_s: float, now_ms: int) -> None:
         self._tiers[kind].put(key, value, self._activities.ttl_s(kind, market, now_s, now_ms))
+
+
+def _stamped(value: Ticker | Orderbook) -> int:
+    return value.exchange_ms
+
+
+def _last_traded(trades: tuple[Trade, ...]) -> int:
+    return max((trade.trade_ms for trade in trades), default=0)

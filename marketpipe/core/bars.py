@@ -6,7 +6,7 @@ import attrs
 
 from marketpipe.core import timeframes
 from marketpipe.core.filling import fill_forward
-from marketpipe.core.paging import CandleWalk, candle_walk, candles_back, forward_walk
+from marketpipe.core.paging import CandleWalk, candles_back, forward_walk
 from marketpipe.core.ranges import BarRange
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.models import Candle, CandleState
@@ -27,6 +27,11 @@ class BarsWanted:
     closed_only: bool = False
     fill: bool = False
 
+    @property
+    def needs_the_time(self) -> bool:
+        """Whether the answer depends on what time it is at the exchange."""
+        return self.fill or self.range.start_ms is not None or self.range.end_ms is not None
+
 
 def bars_walk(market: str, wanted: BarsWanted, now_ms: int) -> CandleWalk:
     """Yield the pages that ``wanted`` needs; return its bars, oldest first.
@@ -42,9 +47,9 @@ def _traded_walk(market: str, wanted: BarsWanted, now_ms: int) -> CandleWalk:
     if asked.count is not None and asked.start_ms is not None:
         bars = yield from forward_walk(market, timeframe, count=asked.count, start_ms=asked.start_ms, now_ms=now_ms)
         return _closed(bars) if wanted.closed_only else bars
-    to_ms = _no_later_than_now(timeframe, asked.end_ms, now_ms)
-    bars = yield from candle_walk(market, timeframe, count=_newest(wanted), start_ms=asked.start_ms, end_ms=to_ms)
-    bars = _before(bars, asked.end_ms)
+    bars = yield from _back_from(market, wanted, asked.start_ms, asked.end_ms, now_ms)
+    if asked.start_ms is not None:
+        bars = tuple(bar for bar in bars if bar.open_ms >= asked.start_ms)
     if wanted.closed_only:
         bars = _closed(bars)
     return bars if asked.count is None else bars[-asked.count :]
@@ -55,7 +60,7 @@ def _filled_walk(market: str, wanted: BarsWanted, now_ms: int) -> CandleWalk:
     # for the close before it.
     asked, timeframe = wanted.range, wanted.timeframe
     start_ms, end_ms = _slots_meant(wanted, now_ms)
-    bars = yield from _reach_back(market, wanted, start_ms, end_ms, now_ms)
+    bars = yield from _back_from(market, wanted, start_ms, end_ms, now_ms)
     if asked.count is None or asked.start_ms is None:
         filled = _fill(bars, wanted, start_ms, end_ms, now_ms)
         return filled if asked.count is None else filled[-asked.count :]
@@ -65,15 +70,18 @@ def _filled_walk(market: str, wanted: BarsWanted, now_ms: int) -> CandleWalk:
         if not first:
             return ()
         start_ms, end_ms = _slots_from(timeframe, first[0].open_ms, asked.count, now_ms)
-        bars = yield from _reach_back(market, wanted, start_ms, end_ms, now_ms)
+        bars = yield from _back_from(market, wanted, start_ms, end_ms, now_ms)
     return _fill(bars, wanted, start_ms, end_ms, now_ms)
 
 
-def _reach_back(market: str, wanted: BarsWanted, start_ms: int, end_ms: int | None, now_ms: int) -> CandleWalk:
-    to_ms = _no_later_than_now(wanted.timeframe, end_ms, now_ms)
+def _back_from(market: str, wanted: BarsWanted, start_ms: int | None, end_ms: int | None, now_ms: int) -> CandleWalk:
     count = _newest(wanted)
+    to_ms = _no_later_than_now(wanted.timeframe, end_ms, now_ms)
     bars = yield from candles_back(market, wanted.timeframe, count=count, start_ms=start_ms, end_ms=to_ms)
-    return _before(bars, end_ms)
+    if end_ms is not None and any(bar.open_ms >= end_ms for bar in bars):
+        # A bar at or after the end: it has passed at the exchange, whose clock is known to a second only.
+        bars = yield from candles_back(market, wanted.timeframe, count=count, start_ms=start_ms, end_ms=end_ms)
+    return bars
 
 
 def _fill(
@@ -123,10 +131,6 @@ def _slots_from(timeframe: Timeframe, start_ms: int, count: int, now_ms: int) ->
 def _no_later_than_now(timeframe: Timeframe, end_ms: int | None, now_ms: int) -> int | None:
     # How the exchange takes a `to` in the future is not documented; none at all means now.
     return None if end_ms is None or timeframes.ceil(timeframe, end_ms) > now_ms else end_ms
-
-
-def _before(bars: tuple[Candle, ...], end_ms: int | None) -> tuple[Candle, ...]:
-    return bars if end_ms is None else tuple(bar for bar in bars if bar.open_ms < end_ms)
 
 
 def _closed(bars: tuple[Candle, ...]) -> tuple[Candle, ...]:

@@ -115,16 +115,24 @@ class ExpiringCache(Generic[K, V]):
             self._memory_hits += 1
         return value  # type: ignore[return-value]  # put() stored a V
 
+    def peek(self, key: K) -> V | Literal[Missing.MISSING]:
+        """As `get`, but no use of the value: neither counted, nor does it save it from eviction."""
+        entry = self._entry(key)
+        return MISSING if entry is None else entry.value  # type: ignore[return-value]  # put() stored a V
+
     def age_s(self, key: K) -> float | None:
         """Seconds since the fresh value of ``key`` was put, or None.
 
         This is no use of the value: it is neither counted, nor does it save it from eviction.
         """
+        entry = self._entry(key)
+        return None if entry is None else self._timer() - entry.stored_s
+
+    def _entry(self, key: K) -> _Entry | None:
         if key not in self._entries:
             return None
         entry: _Entry = Cache.__getitem__(self._entries, key)  # past the subclass, which would mark it as used
-        now_s = self._timer()
-        return now_s - entry.stored_s if now_s < entry.expires_s else None
+        return entry if self._timer() < entry.expires_s else None
 
     def invalidate(self, key: K) -> None:
         """Forget ``key``, if it is there."""

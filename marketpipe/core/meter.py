@@ -40,6 +40,7 @@ class Meter:
 
     _verbs: dict[str, _Verb] = attrs.field(factory=dict, init=False)
     _late: dict[Priority, int] = attrs.field(factory=lambda: dict.fromkeys(Priority, 0), init=False)
+    _given_up: dict[Priority, int] = attrs.field(factory=lambda: dict.fromkeys(Priority, 0), init=False)
 
     def record(self, verb: str, elapsed_s: float, priority: Priority, *, symbols: int = 1, failed: int = 0) -> None:
         """One call has ended; it is late if it took longer than its priority's budget."""
@@ -52,6 +53,16 @@ class Meter:
         counts.latencies_s.append(elapsed_s)
         if elapsed_s > priority.budget_s:
             self._late[priority] += 1
+
+    def give_up(self, waited_s: float, priority: Priority) -> None:
+        """A caller stopped waiting for the exchange; late all the same, if it had waited longer than its budget."""
+        self._given_up[priority] += 1
+        if waited_s > priority.budget_s:
+            self._late[priority] += 1
+
+    def given_up(self) -> Mapping[Priority, int]:
+        """Callers who stopped waiting, by priority."""
+        return dict(self._given_up)
 
     def late(self) -> Mapping[Priority, int]:
         """Answers later than their budget, by priority."""

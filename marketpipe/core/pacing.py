@@ -250,6 +250,17 @@ class Slots:
         self._release(now_s)
         self._sent -= 1
 
+    def resting_s(self, now_s: float) -> tuple[float, ...]:
+        """How much longer each slot rests that is resting now; those of requests in flight are not among them."""
+        self._release(now_s)
+        return tuple(free_s - now_s for free_s, _ in self._resting)
+
+    def rest(self, until_s: float) -> None:
+        """Take one slot until ``until_s``, if there is one: for a request of an earlier holder of this limit."""
+        if self._held() < self.limit:
+            heapq.heappush(self._resting, (until_s, float("-inf")))
+            self._freed -= 1  # when it is freed, no request of this holder will have ended
+
     def statistics(self, now_s: float) -> SlotStatistics:
         """The state of the group at this moment."""
         self._release(now_s)

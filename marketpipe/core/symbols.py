@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 __all__ = ["is_market_code", "normalise", "normalise_all"]
 
-# QUOTE-BASE, upper case letters and digits (reference/list-trading-pairs, 2026-07-29).
-_CODE = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
+# QUOTE-BASE, upper case letters and digits (reference/list-trading-pairs, 2026-07-29). The longest known base has nine
+# characters; two hundred codes of these lengths still fit into a URL that every server takes.
+_CODE = re.compile(r"[A-Z0-9]{1,10}-[A-Z0-9]{1,20}")
 
 
 def normalise(symbol: str) -> str:

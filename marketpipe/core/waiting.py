@@ -18,6 +18,9 @@ from marketpipe.core.batching import Key, Lot, merge
 __all__ = ["Asker", "Pending", "WaitingRoom"]
 
 
+CROWD = 64
+
+
 class Asker(Protocol):
     """Somebody who waits for an answer, perhaps no longer."""
 
@@ -33,29 +36,53 @@ A = TypeVar("A", bound=Asker)
 class Pending(Generic[A]):
     """One key that is not answered yet, with everybody who waits for it.
 
-    ``ready_s``: backing off until then. ``failures``, ``refusals``: attempts that ended so. ``lot``: keys of one number
+    ``ready_s``: backing off until then. ``failures``, ``refusals``: attempts that ended so; whoever joins later has
+    attempts of its own. ``lot``: keys of one number
     above 0 travel by themselves, as halves of a batch that failed. ``alone``: ticker/all had no row for it.
     ``for_us``: wanted by the pipe itself, whoever else has given up.
     """
 
     key: Key
     due_s: float
-    askers: list[A] = attrs.field(factory=list)
+    _waits: list[tuple[A, int, int]] = attrs.field(factory=list, init=False)  # asker; failures, refusals before it came
     ready_s: float = -math.inf
     failures: int = 0
     refusals: int = 0
     lot: int = 0
     alone: bool = False
     for_us: bool = False
+    _crowd: int = attrs.field(default=CROWD, init=False)
 
     def join(self, asker: A, due_s: float) -> None:
         """One more waits for it; the most urgent of them sets the pace."""
-        self.askers.append(asker)
+        if len(self._waits) >= self._crowd:  # of impatient callers in a long outage, most have left again
+            self._waits = [wait for wait in self._waits if wait[0].is_waiting()]
+            self._crowd = max(CROWD, 2 * len(self._waits))
+        self._waits.append((asker, self.failures, self.refusals))
         self.due_s = min(self.due_s, due_s)
 
     def is_wanted(self) -> bool:
         """Whether anybody still waits."""
-        return self.for_us or any(asker.is_waiting() for asker in self.askers)
+        return self.for_us or any(asker.is_waiting() for asker, _, _ in self._waits)
+
+    @property
+    def askers(self) -> list[A]:
+        """Everybody who waits for it, or did."""
+        return [asker for asker, _, _ in self._waits]
+
+    def failed_again(self, refused: bool, attempts: int, refusals: int) -> list[A]:
+        """One more attempt has failed, or was refused. Takes out, and returns, those whose own patience that ends."""
+        self.refusals += refused
+        self.failures += not refused
+        spent = [
+            self.failures - failures >= attempts or self.refusals - refused_before >= refusals
+            for _, failures, refused_before in self._waits
+        ]
+        leaving = [asker for (asker, _, _), over in zip(self._waits, spent, strict=True) if over]
+        self._waits = [wait for wait, over in zip(self._waits, spent, strict=True) if not over]
+        if self.failures >= attempts or self.refusals >= refusals:
+            self.for_us = False
+        return leaving
 
 
 @attrs.define(eq=False)

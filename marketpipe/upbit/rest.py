@@ -223,6 +223,8 @@ class UpbitRest:
             raise ExchangeUnavailable(flaw, abandoned=True) from exc
         except _NEVER_SENT as exc:
             raise ExchangeUnavailable(_why_not_sent(exc, host, self._connect_s), sent=False) from exc
+        except httpx.InvalidURL as exc:
+            raise ExchangeUnavailable(f"no request to {host} can be made of this: {exc}", sent=False) from exc
         except httpx.DecodingError as exc:
             raise BadPayload(f"the answer from {host} cannot be decompressed: {exc}") from exc
         except (httpx.HTTPError, OSError) as exc:

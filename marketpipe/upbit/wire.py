@@ -91,7 +91,10 @@ def decode(
             rows = _rows(CANDLES, body, market)
             return tuple(candles_of(rows, market, timeframe, received_ms, exchange_ms)), {}
         case MarketsRequest():
-            return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda markets: True)
+            markets, unread = _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda names: True)
+            if not markets and not unread:  # believing it would make every market unknown
+                raise BadPayload("market/all lists no market at all")
+            return markets, unread
         case OrderbooksRequest(markets):
             return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).issuperset)
         case TickersRequest(markets):

@@ -302,6 +302,68 @@ async def test_a_ban_stops_everything_until_it_ends(autojump_clock):
         assert (await rig.market.get_ticker("KRW-BTC")).market == "KRW-BTC"
 
 
+async def test_nothing_is_sent_while_banned_not_even_what_was_in_flight(autojump_clock):
+    """A request that fails after the ban has come is not tried again; its caller is told of the ban."""
+    async with open_rig() as rig:
+        await listed(rig)
+        rig.sim.add_fault(LatencyFault(latency_s=0.2, groups=("candles", "crix-trades")))
+        rig.sim.add_fault(StatusFault(status=503, groups=("candles",), count=1))
+        rig.sim.add_fault(StatusFault(status=429, groups=("crix-trades",), count=1))
+        rig.sim.add_fault(StatusFault(status=418, body="Try again in 60 seconds", groups=("ticker",), count=1))
+        async with trio.open_nursery() as nursery:
+
+            async def told(verb):
+                with pytest.raises(Banned):
+                    await verb("KRW-BTC")
+
+            nursery.start_soon(told, rig.market.get_candle)
+            nursery.start_soon(told, rig.market.get_trade)
+            await trio.sleep(0.1)
+            nursery.start_soon(told, rig.market.get_ticker)
+        requests = len(rig.exchange.requests)
+        await trio.sleep(59)
+        assert len(rig.exchange.requests) == requests
+        await trio.sleep(2)
+        assert len(await rig.market.get_candle("KRW-BTC", count=5)) == 5
+
+
+async def test_a_symbol_of_absurd_length_harms_nobody(autojump_clock):
+    """It is refused by itself, also before the list of markets is known."""
+    async with open_rig(latency_s=0.2) as rig:
+        batch = await rig.market.get_ticker(["KRW-BTC", "KRW-" + "A" * 70_000])
+        assert list(batch) == ["KRW-BTC"]
+        assert [type(error) for error in batch.failed.values()] == [UnknownMarket]
+
+
+async def test_two_callers_never_share_an_error(autojump_clock):
+    """A raised error collects the traceback of its raiser; each caller has one of its own."""
+    async with open_rig() as rig:
+        rig.sim.add_fault(GarbageFault(groups=("ticker",), count=1))
+        batches = []
+
+        async def one():
+            batches.append(await rig.market.get_ticker(["KRW-BTC", "KRW-ETH"]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(one)
+        errors = [error for batch in batches for error in batch.failed.values()]
+        assert len({id(error) for error in errors}) == len(errors) == 4
+
+
+async def test_a_late_answer_does_not_take_memory_back(autojump_clock):
+    """A slow request that was asked earlier is answered, but what came in after it stays in memory."""
+    async with open_rig(markets=855) as rig:
+        symbols = await listed(rig)
+        rig.sim.add_fault(LatencyFault(latency_s=0.3, groups=("ticker",), count=1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.market.get_ticker, symbols[:600])  # ticker/all, and slow
+            await trio.sleep(0.25)
+            newer = await rig.market.get_ticker("KRW-BTC", max_age_s=0)
+        held = rig.market.get_ticker_nowait("KRW-BTC")
+        assert held.exchange_ms >= newer.exchange_ms
+
+
 async def test_a_ban_without_a_time_escalates(autojump_clock):
     """Where the exchange does not say how long, a minute is waited, then two."""
     async with open_rig() as rig:
