@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import trio
 
 from marketpipe import Client, Config, run_pipeline
 from marketpipe.clock import TrioClock
@@ -24,9 +25,11 @@ class Recorder:
 
     rest: UpbitRest
     requests: list[Request] = attrs.field(factory=list)
+    times_s: list[float] = attrs.field(factory=list)
 
     async def fetch(self, request: Request) -> Reply:
         self.requests.append(request)
+        self.times_s.append(trio.current_time())
         return await self.rest.fetch(request)
 
     def of(self, kind: type[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from marketpipe.core.expiring import MISSING, CacheStatistics, ExpiringCache, Mi
 from marketpipe.core.freshness import Activities, Kind
 from marketpipe.core.listing import MarketList
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
-from marketpipe.models import Candle, CandleState, Orderbook, Ticker, Trade
+from marketpipe.models import Candle, Orderbook, Ticker, Trade
 
 __all__ = ["Cache", "CacheView", "Reader"]
 
@@ -140,8 +140,7 @@ class Cache:
     def _keep_page(self, key: CandlesRequest, page: tuple[Candle, ...], now_s: float, now_ms: int) -> None:
         # Closed bars rest; a page that holds the running bar, or may still be joined by a late one, is old within a
         # moment and stays in the fast tier only.
-        over = key.to_ms is not None and key.to_ms + GRACE_MS <= now_ms
-        if over and all(bar.state is CandleState.FINAL for bar in page):
+        if key.to_ms is not None and key.to_ms + GRACE_MS <= now_ms:
             self._put(Kind.CANDLES, key, page, key.market, now_s, now_ms)
         else:
             self._tiers[Kind.CANDLES].put(key, page, 0.0)

@@ -67,6 +67,7 @@ _RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MARKET_ONLY = msgspec.json.Decoder(_MarketOnly)
 _PATH = re.compile(r"at `\$(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([^`]*)`")
+_BARE = re.compile(rb"(?<=[:\[,])(\s*)(-?Infinity|-?NaN)(?=\s*[,\]}])")
 _FIELD = re.compile(r"\.(\w+)")
 
 
@@ -121,6 +122,8 @@ def _rows(decoders: RowDecoders[RowT], body: bytes, market: str) -> list[RowT]:
     try:
         return decoders.all.decode(body)
     except UNREADABLE as exc:
+        if _BARE.search(body):
+            return _rows(decoders, _quoted(body), market)
         raise _bad_payload(exc, body, market) from exc
 
 
@@ -152,7 +155,15 @@ def _split(body: bytes) -> list[tuple[msgspec.Raw, str]]:
     try:
         return [(row, _MARKET_ONLY.decode(row).market) for row in _RAW_ROWS.decode(body)]
     except UNREADABLE as exc:
+        if _BARE.search(body):
+            return _split(_quoted(body))
         raise _bad_payload(exc, body, None) from exc
+
+
+def _quoted(body: bytes) -> bytes:
+    # NaN and Infinity are not JSON, and would make the whole answer unreadable. As strings they spoil their own row
+    # only, which is then refused by the name of its field.
+    return _BARE.sub(rb'\1"\2"', body)
 
 
 def _bad_payload(exc: Exception, body: bytes, market: str | None) -> BadPayload:

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from rig import open_rig
 
 from marketpipe import (
@@ -399,6 +400,27 @@ async def test_trouble_is_tried_three_times_and_then_named(autojump_clock, fault
         assert (await rig.market.get_ticker("KRW-BTC")).market == "KRW-BTC"
 
 
+async def test_attempts_back_off(autojump_clock):
+    """The second comes after 0..0.2 s, the third after 0..0.4 s more (here: the middle), for a whole batch at once."""
+    async with open_rig() as rig:
+        await listed(rig)
+        rig.sim.add_fault(StatusFault(status=503, groups=("ticker",)))
+        assert len((await rig.market.get_ticker(["KRW-BTC", "KRW-ETH"])).failed) == 2
+        first, second, third = rig.exchange.times_s[1:]
+        assert second - first == pytest.approx(0.02 + 0.1)
+        assert third - second == pytest.approx(0.02 + 0.2)
+
+
+async def test_rows_that_nobody_asked_for_are_kept_all_the_same(autojump_clock):
+    """ticker/all answers for a whole currency: who asks for another market of it at once is answered from memory."""
+    async with open_rig(markets=855) as rig:
+        symbols = await listed(rig)
+        await rig.market.get_ticker(symbols[:600])
+        await trio.testing.wait_all_tasks_blocked()
+        assert symbols[610].startswith("KRW-")
+        assert rig.market.get_ticker_nowait(symbols[610]).market == symbols[610]
+
+
 async def test_a_passing_trouble_is_not_seen_by_the_caller(autojump_clock):
     """Two failures and a success are a success."""
     async with open_rig() as rig:
@@ -437,16 +459,17 @@ async def test_a_wrong_content_type_is_no_harm(autojump_clock):
         assert (await rig.market.get_ticker("KRW-BTC")).market == "KRW-BTC"
 
 
-async def test_a_bad_row_fails_its_market_only(autojump_clock):
-    """NaN in one row is that market's BadPayload; the others of the same answer are served."""
+@pytest.mark.parametrize("lexeme", ['"NaN"', "NaN", "-Infinity", "1e400", "null", "true", '"x"', "-1"])
+async def test_a_bad_row_fails_its_market_only(autojump_clock, lexeme):
+    """What no price can be in one row is that market's BadPayload; the others of the same answer are served."""
     async with open_rig() as rig:
         rig.sim.add_fault(
-            EditFault(groups=("ticker",), change="set", field="trade_price", lexeme='"NaN"', market="KRW-ETH")
+            EditFault(groups=("ticker",), change="set", field="trade_price", lexeme=lexeme, market="KRW-ETH")
         )
         batch = await rig.market.get_ticker(["KRW-BTC", "KRW-ETH", "KRW-XRP"])
         assert list(batch) == ["KRW-BTC", "KRW-XRP"]
         assert isinstance(batch.failed["KRW-ETH"], BadPayload)
-        assert "KRW-ETH" in str(batch.failed["KRW-ETH"])
+        assert "KRW-ETH field 'trade_price'" in str(batch.failed["KRW-ETH"])
 
 
 async def test_a_row_that_ticker_all_lacks_is_asked_by_name(autojump_clock):

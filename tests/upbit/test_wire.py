@@ -916,3 +916,17 @@ class TestHeaders:
 
         assert left is None or left.left >= 0
         assert at_ms is None or isinstance(at_ms, int)
+
+
+class TestBareWords:
+    """NaN and Infinity are no JSON; they are refused by the name of their field, not as an unreadable answer."""
+
+    @pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])
+    def test_in_a_page(self, word):
+        answer = body(candle("2025-07-29T12:00:00", trade_price=7.5)).replace(b"7.5", b" " + word)
+        with pytest.raises(BadPayload, match=r"KRW-BTC field 'trade_price'"):
+            decode(MINUTES, answer)
+
+    def test_beside_other_damage_the_answer_stays_unreadable(self):
+        with pytest.raises(BadPayload, match="cannot be read"):
+            decode(TICKERS, b'[{"market":"KRW-BTC","trade_price":NaN,')

@@ -1,0 +1,78 @@
+"""What the cache keeps, and for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from marketpipe import CacheOptions
+from marketpipe.actors.cache import Cache, CacheView
+from marketpipe.actors.messages import Answered
+from marketpipe.core.expiring import MISSING
+from marketpipe.core.listing import MarketList
+from marketpipe.core.requests import CandlesRequest, MarketsRequest, TradesRequest
+from marketpipe.core.timeframes import Timeframe
+
+MINUTE_MS = 1_790_166_900_000
+
+
+@asynccontextmanager
+async def running(
+    options: CacheOptions | None = None,
+) -> AsyncIterator[tuple[CacheView, trio.MemorySendChannel[Answered]]]:
+    answered, answers = trio.open_memory_channel[Answered](math.inf)
+    cache = Cache(answers, options or CacheOptions())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        with answered:
+            yield cache.view, answered
+
+
+async def keep(channel, key, value, exchange_ms=MINUTE_MS):
+    channel.send_nowait(Answered(exchange_ms, ((key, value),)))
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(("after_ms", "kept"), [(1_999, False), (2_000, True)])
+async def test_a_page_rests_once_no_late_bar_can_join_it(autojump_clock, after_ms, kept):
+    """Until two seconds after its end a page is fresh for the fast tier's moment only, whatever its bars say."""
+    page = CandlesRequest("KRW-BTC", Timeframe.M1, 5, MINUTE_MS)
+    async with running() as (view, channel):
+        await keep(channel, page, (), MINUTE_MS + after_ms)
+        assert view.candles(page) == ()
+        await trio.sleep(1)
+        assert (view.candles(page) == ()) is kept
+
+
+async def test_an_open_page_is_fresh_for_a_moment(autojump_clock):
+    """It holds the running bar."""
+    page = CandlesRequest("KRW-BTC", Timeframe.M1, 5)
+    async with running() as (view, channel):
+        await keep(channel, page, ())
+        assert view.candles(page) == ()
+        await trio.sleep(0.3)
+        assert view.candles(page) is MISSING
+
+
+async def test_only_a_first_page_of_today_is_a_markets_newest_trades(autojump_clock):
+    """Pages of the past are not kept under the market's name."""
+    async with running() as (view, channel):
+        for past in (TradesRequest("KRW-BTC", 5, cursor=1), TradesRequest("KRW-BTC", 5, days_ago=1)):
+            await keep(channel, past, ())
+        assert view.trades("KRW-BTC") is MISSING
+        await keep(channel, TradesRequest("KRW-BTC", 5), ())
+        assert view.trades("KRW-BTC") == ()
+
+
+async def test_the_market_list_is_kept(autojump_clock):
+    """For its own time to live."""
+    listed = MarketList((), {})
+    async with running() as (view, channel):
+        await keep(channel, MarketsRequest(), listed)
+        await trio.sleep(10)
+        assert view.markets(MarketsRequest()) is listed
