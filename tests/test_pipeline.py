@@ -17,7 +17,7 @@ from marketpipe.actors.cache import Cache
 from marketpipe.actors.mailbox import Ask, ask
 from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import TrioClock
-from marketpipe.core.requests import MarketsRequest, Reply
+from marketpipe.core.requests import Reply
 from marketpipe.sim import open_simulator
 
 
@@ -46,11 +46,10 @@ class Lingering:
 
 
 class Empty:
-    """An exchange that lists nothing."""
+    """An exchange whose every answer is an empty list."""
 
     async def fetch(self, request):
         await trio.lowlevel.checkpoint()
-        assert isinstance(request, MarketsRequest)
         return Reply(rows=(), failed={}, received_ms=EPOCH_MS)
 
 
@@ -293,9 +292,10 @@ async def test_an_unknown_option_is_refused():
             pass
 
 
-async def test_an_exchange_that_lists_nothing_knows_no_market(autojump_clock):
-    """An empty list is a list: every market is unknown."""
+async def test_an_exchange_that_lists_nothing_is_not_believed(autojump_clock):
+    """An empty list would make every market unknown; it is a BadPayload, and markets are asked by name."""
     async with pipe(Empty()) as market:
-        assert len(await market.get_market()) == 0
-        with pytest.raises(mp.UnknownMarket):
+        with pytest.raises(mp.BadPayload, match="no market at all"):
+            await market.get_market()
+        with pytest.raises(mp.BadPayload, match="no row"):
             await market.get_ticker("KRW-BTC")

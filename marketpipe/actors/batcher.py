@@ -310,7 +310,12 @@ class Batcher:
 
     def _succeeded(self, lot: Lot, members: list[Pending[_Caller]], reply: Reply, sent_s: float) -> None:
         if isinstance(lot.request, MarketsRequest):
-            self._listing.update(MarketList(reply.rows, reply.failed).names, sent_s)
+            names = MarketList(reply.rows, reply.failed).names
+            if not names:  # believing it would make every market unknown
+                self._failed(lot, members, BadPayload("the exchange lists no market at all"))
+                self._publish()
+                return
+            self._listing.update(names, sent_s)
         rows = _by_key(lot, reply)
         values: list[tuple[Key, Any]] = []
         for pending in members:

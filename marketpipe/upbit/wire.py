@@ -92,10 +92,7 @@ def decode(
             rows = _rows(CANDLES, body, market)
             return tuple(candles_of(rows, market, timeframe, received_ms, exchange_ms)), {}
         case MarketsRequest():
-            markets, unread = _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda names: True)
-            if not markets and not unread:  # believing it would make every market unknown
-                raise BadPayload("market/all lists no market at all")
-            return markets, unread
+            return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda names: True)
         case OrderbooksRequest(markets):
             return _asked(*_batch(ORDERBOOKS, orderbooks_of, body, received_ms), set(markets).issuperset)
         case TickersRequest(markets):

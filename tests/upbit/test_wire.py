@@ -340,13 +340,9 @@ class TestRows:
 
         assert (info.value.field, info.value.market) == (field, "KRW-BTC")
 
-    @pytest.mark.parametrize("request_", [TICKERS, BOOKS, TRADES, MINUTES])
+    @pytest.mark.parametrize("request_", [MarketsRequest(), TICKERS, BOOKS, TRADES, MINUTES])
     def test_an_empty_list_is_an_answer(self, request_):
         assert decode(request_, b" [ ] ") == ((), {})
-
-    def test_an_exchange_without_markets_is_not_believed(self):
-        with pytest.raises(BadPayload, match="lists no market at all"):
-            decode(MarketsRequest(), b"[]")
 
     @pytest.mark.parametrize(
         "text", ["1.16539E8", "7.9276E-4", "0E-8", "100", "0.1000", "123456789012345678901.123456789012345678901"]
