@@ -24,11 +24,9 @@ request may go at all `marketpipe.core.pacing`'s; here they are put to work.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -39,12 +37,12 @@ from marketpipe.actors.mailbox import Reply as ReplyTo
 from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import Clock
 from marketpipe.config import Limits, Retry
-from marketpipe.core.batching import Key, Lot, Wanted, group_of, halves, market_of
+from marketpipe.core.admission import Admission, unknown_market
+from marketpipe.core.batching import Key, Lot, Wanted, group_of, market_of
 from marketpipe.core.budgets import Budgets
-from marketpipe.core.listing import Listing, MarketList, Verdict
+from marketpipe.core.listing import MarketList, Verdict
 from marketpipe.core.pacing import Slots, SlotStatistics, Ticket, full_jitter_s
 from marketpipe.core.requests import Group, MarketsRequest, QuoteTickersRequest, Reply, Request
-from marketpipe.core.symbols import is_market_code
 from marketpipe.core.waiting import Pending, WaitingRoom
 from marketpipe.errors import (
     BadPayload,
@@ -105,14 +103,12 @@ class Batcher:
     _retry: Retry
     _draw: Callable[[], float]
     _budgets: Budgets
-    _listing: Listing = attrs.field(factory=Listing, init=False)
+    _admission: Admission[_Caller] = attrs.field(init=False)
     _pending: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
     _waiting: dict[Group, WaitingRoom[_Caller]] = attrs.field(
         factory=lambda: {group: WaitingRoom() for group in Group}, init=False
     )
     _tickets: dict[Ticket, Slots] = attrs.field(factory=dict, init=False)
-    _held: dict[Key, Pending[_Caller]] = attrs.field(factory=dict, init=False)
-    _lot_numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
     _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
     _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
@@ -120,6 +116,9 @@ class Batcher:
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
     _requests: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._admission = Admission(self._limits.listing_max_age_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve questions until every asker's end of the inbox is closed, then leave what is unanswered closed."""
@@ -164,10 +163,9 @@ class Batcher:
         """A snapshot of the counters."""
         now_s = trio.current_time()
         until_s = self._budgets.ban.until_s(now_s)
-        held = Counter(group_of(key) for key in self._held)
         return BatcherStatistics(
             groups={group: slots.statistics(now_s) for group, slots in self._budgets.slots.items()},
-            waiting={group: len(self._waiting[group]) + held[group] for group in Group},
+            waiting={group: len(self._waiting[group]) + self._admission.held(group) for group in Group},
             in_flight=len(self._tickets),
             questions=self._questions,
             joined=self._joined,
@@ -201,33 +199,21 @@ class Batcher:
             if banned is not None:
                 self._resolve(pending, banned)
             else:
-                self._admit(pending, since_s=now_s - self._limits.listing_max_age_s)
+                self._admit(pending, now_s)
         self._publish()
 
-    def _admit(self, pending: Pending[_Caller], *, since_s: float) -> None:
-        # What the exchange does not list would fail its whole batch, so it is kept out of every request.
-        market = market_of(pending.key)
-        if market is None:
-            self._wait(pending)
-            return
-        verdict = self._listing.verdict(market, since_s=since_s)
-        if verdict is Verdict.LISTED:
-            self._wait(pending)
-        elif not is_market_code(market):
-            self._resolve(pending, UnknownMarket(market, f"{market!r} is no market code; one looks like KRW-BTC"))
-        elif verdict is Verdict.UNLISTED:
-            self._resolve(pending, UnknownMarket(market))
-        elif self._listing.asked_s is None:  # nothing is known yet, and asking is the fastest way to find out
-            self._wait(pending)
-        else:
-            self._hold(pending)
+    def _admit(self, pending: Pending[_Caller], now_s: float) -> None:
+        match self._admission.verdict(pending.key, now_s):
+            case Verdict.LISTED:
+                self._wait(pending)
+            case Verdict.UNLISTED:
+                self._resolve(pending, unknown_market(pending.key))
+            case Verdict.UNSURE:
+                self._admission.hold(pending)
+                self._want_listing(pending.due_s)
 
     def _wait(self, pending: Pending[_Caller]) -> None:
         self._waiting[group_of(pending.key)].enter(pending)
-
-    def _hold(self, pending: Pending[_Caller]) -> None:
-        self._held[pending.key] = pending
-        self._want_listing(pending.due_s)
 
     def _want_listing(self, due_s: float) -> None:
         key = MarketsRequest()
@@ -257,7 +243,7 @@ class Batcher:
             return _or_never(slots.next_free_s(now_s))
         for key in waiting.drop_unwanted():
             del self._pending[key]
-        for lot in waiting.lots(now_s, self._listing.by_quote)[:available]:
+        for lot in waiting.lots(now_s, self._admission.listed_by_quote)[:available]:
             self._start(lot, slots, now_s)
         return max(waiting.next_ready_s(now_s), _or_never(slots.next_free_s(now_s)))
 
@@ -315,7 +301,7 @@ class Batcher:
                 self._failed(lot, members, BadPayload("the exchange lists no market at all"))
                 self._publish()
                 return
-            self._listing.update(names, sent_s)
+            self._admission.learn(names, sent_s)
         rows = _by_key(lot, reply)
         values: list[tuple[Key, Any]] = []
         for pending in members:
@@ -326,7 +312,7 @@ class Batcher:
                 self._missing(lot, pending, reply)
         self._publish(values, rows.items(), reply.exchange_ms)
         if isinstance(lot.request, MarketsRequest):
-            self._release_held(since_s=sent_s)
+            self._release(since_s=sent_s)
             self._publish()
 
     def _missing(self, lot: Lot, pending: Pending[_Caller], reply: Reply) -> None:
@@ -355,7 +341,7 @@ class Batcher:
             case _:
                 self._retry_or_fail(members, error)
         if isinstance(lot.request, MarketsRequest) and lot.request not in self._pending:
-            self._release_held(since_s=math.inf)  # no list to judge by: ask, and let the answers tell
+            self._release(since_s=math.inf)  # no list to judge by: ask, and let the answers tell
 
     def _retry_or_fail(self, members: list[Pending[_Caller]], error: ExchangeError) -> None:
         if not isinstance(error, RateLimited | ExchangeUnavailable):
@@ -378,30 +364,19 @@ class Batcher:
         return full_jitter_s(failures, base_s=self._retry.base_s, cap_s=self._retry.cap_s, draw=self._draw())
 
     def _sift(self, lot: Lot, members: list[Pending[_Caller]]) -> None:
-        # One unknown code fails the whole batch with 404 (reference/list-tickers, 2026-07-28). A recent list tells
-        # which; if it clears them all, halving finds the one it is wrong about. Halves are shorter URLs, too.
-        by_key = {pending.key: pending for pending in members}
-        for half in halves(lot):
-            number = next(self._lot_numbers)
-            for key in half.keys:
-                by_key[key].lot = number
-        for pending in members:
-            self._held[pending.key] = pending
-        since_s = trio.current_time() - self._limits.listing_max_age_s
-        if self._listing.asked_s is not None and self._listing.asked_s >= since_s:
-            self._release_held(since_s=since_s)
+        now_s = trio.current_time()
+        self._admission.sift(lot, members)
+        if self._admission.has_recent_list(now_s):
+            self._release(since_s=-math.inf)
         else:
             self._want_listing(min(pending.due_s for pending in members))
 
-    def _release_held(self, *, since_s: float) -> None:
-        held, self._held = list(self._held.values()), {}
-        gone = [p for p in held if self._listing.verdict(market_of(p.key) or "", since_s=since_s) is Verdict.UNLISTED]
-        for pending in gone:
-            self._resolve(pending, UnknownMarket(market_of(pending.key) or ""))
-        for pending in held:
-            if pending.key in self._pending:
-                pending.lot = 0 if gone else pending.lot
-                self._wait(pending)
+    def _release(self, *, since_s: float) -> None:
+        unlisted, going = self._admission.release(since_s=since_s)
+        for pending in unlisted:
+            self._resolve(pending, unknown_market(pending.key))
+        for pending in going:
+            self._wait(pending)
 
     # -- the ban ------------------------------------------------------------------------------------------------
 
@@ -425,8 +400,7 @@ class Batcher:
 
     def _dismiss(self, banned: Banned) -> None:
         # Also what was in flight when the ban came, and would otherwise be tried again.
-        everyone = list(self._held.values())
-        self._held.clear()
+        everyone = self._admission.clear()
         for waiting in self._waiting.values():
             everyone += waiting.clear()
         for pending in everyone:
