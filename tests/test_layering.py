@@ -38,8 +38,20 @@ OURS = {
     "": (("client", "config", "core.freshness", "errors", "models", "pipeline", "status"), "the public names"),
     "__main__": (("cli",), "python -m marketpipe"),
     "cli": (
-        ("", "cli", "client", "clock", "config", "errors", "models", "pipeline", "sim"),
-        "a user of the library like any other, with a simulator to show",
+        (
+            "",
+            "cli",
+            "client",
+            "clock",
+            "config",
+            "core.ranges",
+            "core.timeframes",
+            "errors",
+            "models",
+            "pipeline",
+            "sim",
+        ),
+        "a user of the library like any other, with a simulator to show; refuses wrong words before anything starts",
     ),
     "sim": (
         ("", "sim", "core.timeframes", "clock"),
