@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
 
-from marketpipe.cli.moments import moment
+from marketpipe.cli import checks
 from marketpipe.cli.options import Target, asking
 from marketpipe.cli.session import Answer, answer
-from marketpipe.client import Client
+from marketpipe.client import BOOK_DEPTH, Client
+from marketpipe.core.timeframes import Timeframe
 
 __all__ = ["candles", "markets", "orderbook", "ticker", "trades"]
 
 
 @click.command()
-@click.argument("symbols", metavar="SYMBOL...", nargs=-1, required=True)
+@click.argument("symbols", metavar="SYMBOL...", nargs=-1, required=True, callback=checks.split)
 @asking
 def ticker(target: Target, symbols: tuple[str, ...]) -> None:
     """The current price of one market or many, with what happened since 00:00 UTC.
 
     \b
     marketpipe ticker KRW-BTC KRW-ETH BTC-ETH
-    marketpipe ticker --sim KRW-BTC --json | jq .price
+    marketpipe ticker --sim KRW-BTC,KRW-ETH --json | jq .price
     """
 
     async def question(market: Client) -> Answer:
@@ -36,7 +38,7 @@ def ticker(target: Target, symbols: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("symbol")
-@click.option("--depth", type=int, default=10, show_default=True, help="Levels on each side, 1 to 30.")
+@click.option("--depth", type=click.IntRange(1, BOOK_DEPTH), default=10, show_default=True, help="Levels on each side.")
 @asking
 def orderbook(target: Target, symbol: str, depth: int) -> None:
     """The order book of one market, best levels in the middle.
@@ -57,7 +59,8 @@ def orderbook(target: Target, symbol: str, depth: int) -> None:
 
 @click.command()
 @click.argument("symbol")
-@click.option("--count", type=int, default=20, show_default=True, help="How many; any number, page by page.")
+@click.option("--count", type=click.IntRange(1), default=20, show_default=True,
+              help="How many; any number, page by page.")  # fmt: skip
 @asking
 def trades(target: Target, symbol: str, count: int) -> None:
     """The newest trades of one market, newest first.
@@ -71,22 +74,33 @@ def trades(target: Target, symbol: str, count: int) -> None:
         from marketpipe.cli.tables import trade_table
 
         newest = await market.get_trade(symbol, count=count)
-        return Answer(newest, lambda now_ms: trade_table(newest, now_ms))
+        return Answer(newest, lambda now_ms: trade_table(newest, now_ms), nothing="no trade is kept")
 
     answer(target, question)
 
 
 @click.command()
 @click.argument("symbol")
-@click.option("--timeframe", default="1m", show_default=True, help="1s 1m 3m 5m 10m 15m 30m 1h 4h 1d 1w 1M 1y")
-@click.option("--count", type=int, help="How many bars; any number, page by page.  [default: 200, without a range]")
-@click.option("--start", metavar="TIME", help="The first bar opens here: 2026-11-01T09:00+09:00, or epoch ms.")
-@click.option("--end", metavar="TIME", help="The last bar opens before this.")
+@click.option("--timeframe", default="1m", show_default=True, callback=checks.a_timeframe,
+              help="1s 1m 3m 5m 10m 15m 30m 1h 4h 1d 1w 1M 1y")  # fmt: skip
+@click.option("--count", type=click.IntRange(1),
+              help="How many bars; any number, page by page.  [default: 200, without a range]")  # fmt: skip
+@click.option("--start", metavar="TIME", callback=checks.a_moment,
+              help="The first bar opens here: 2026-11-01T09:00+09:00, or epoch ms.")  # fmt: skip
+@click.option("--end", metavar="TIME", callback=checks.a_moment, help="The last bar opens before this.")
 @click.option("--closed-only", is_flag=True, help="Leave out the bar that is still running.")
 @click.option("--fill", type=click.Choice(["none", "forward"]), default="none", show_default=True,
               help="forward: a flat bar where nobody traded.")  # fmt: skip
 @asking
-def candles(target: Target, symbol: str, timeframe: str, start: str | None, end: str | None, **options: Any) -> None:
+def candles(
+    target: Target,
+    symbol: str,
+    timeframe: Timeframe,
+    count: int | None,
+    start: datetime | int | None,
+    end: datetime | int | None,
+    **options: Any,
+) -> None:
     """Candles of one market, oldest first. --start, --end and --count: at most two of them.
 
     \b
@@ -94,12 +108,13 @@ def candles(target: Target, symbol: str, timeframe: str, start: str | None, end:
     marketpipe candles --sim KRW-BTC --timeframe 1m --start 2026-09-01T00:00Z --count 1000 --json > bars.jsonl
     """
 
+    checks.a_range(count, start, end)
+
     async def question(market: Client) -> Answer:
         from marketpipe.cli.tables import candle_table
 
-        first, last = moment("--start", start), moment("--end", end)
-        series = await market.get_candle(symbol, timeframe, start=first, end=last, **options)
-        return Answer(series, lambda now_ms: candle_table(series, now_ms))
+        series = await market.get_candle(symbol, timeframe, count=count, start=start, end=end, **options)
+        return Answer(series, lambda now_ms: candle_table(series, now_ms), nothing="no bar there")
 
     answer(target, question)
 

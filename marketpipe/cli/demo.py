@@ -12,9 +12,11 @@ import sys
 from typing import Any
 from urllib.request import urlopen
 
+import attrs
 import click
 import trio
 
+from marketpipe.cli import checks
 from marketpipe.cli.paper import Groups, JsonPaper, Paper, TextPaper
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run, start_logging
@@ -29,15 +31,20 @@ STATS_S = 5.0
 
 
 @click.command()
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed gives the same market.")
-@click.option("--markets", type=int, default=855, show_default=True, help="How many markets are listed.")
-@click.option("--latency-ms", type=float, default=20.0, show_default=True, help="From a request to its answer.")
-@click.option("--jitter-ms", type=float, default=0.0, show_default=True, help="Up to so much more, at random.")
+@click.option("--seed", type=int, default=7, show_default=True, callback=checks.of_field(attrs.fields(SimConfig).seed),
+              help="The same seed gives the same market.")  # fmt: skip
+@click.option("--markets", type=int, default=855, show_default=True,
+              callback=checks.of_field(attrs.fields(SimConfig).markets),
+              help="How many markets are listed.")  # fmt: skip
+@click.option("--latency-ms", "latency_s", type=float, default=20.0, show_default=True, callback=checks.milliseconds,
+              help="Milliseconds from a request to its answer.")  # fmt: skip
+@click.option("--jitter-ms", "jitter_s", type=float, default=0.0, show_default=True, callback=checks.milliseconds,
+              help="Up to so many milliseconds more, at random.")  # fmt: skip
 @click.option("--window", type=click.Choice(["fixed", "rolling", "first"]), default="rolling", show_default=True,
               help="How the simulator counts a second.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a step, and one for the limit.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the library's log on stderr.")
-def demo(*, latency_ms: float, jitter_ms: float, as_json: bool, verbose: bool, **options: Any) -> None:
+def demo(*, as_json: bool, verbose: bool, **options: Any) -> None:
     """Everything at once, against a simulated exchange on this machine: what was asked, what came, how fast.
 
     \b
@@ -47,8 +54,7 @@ def demo(*, latency_ms: float, jitter_ms: float, as_json: bool, verbose: bool, *
     start_logging(verbose=verbose)
 
     async def command() -> int:
-        config = SimConfig(latency_s=latency_ms / 1000, jitter_s=jitter_ms / 1000, **options)
-        return await _demonstrate(config, JsonPaper() if as_json else TextPaper())
+        return await _demonstrate(SimConfig(**options), JsonPaper() if as_json else TextPaper())
 
     run(command)
 

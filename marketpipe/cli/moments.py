@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from marketpipe.core.ranges import epoch_ms
+
 __all__ = ["moment"]
 
 EXAMPLE = "2026-11-01T09:00+09:00 or 2026-11-01T00:00Z"
 
 
-def moment(option: str, text: str | None) -> datetime | int | None:
+def moment(option: str, text: str) -> datetime | int:
     """Epoch milliseconds, or an aware datetime from ISO 8601. ``ValueError`` names ``option`` and what is missing."""
-    if text is None:
-        return None
-    if text.lstrip("-").isdecimal():
-        return int(text)
+    at = int(text) if text.lstrip("-").isdecimal() else _aware(option, text)
+    epoch_ms(option, at)  # refuses what lies outside of time, and seconds
+    return at
+
+
+def _aware(option: str, text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

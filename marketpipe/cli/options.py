@@ -11,7 +11,7 @@ import attrs
 import click
 
 from marketpipe.cli.running import start_logging
-from marketpipe.config import REGIONS
+from marketpipe.config import REGIONS, Config
 
 __all__ = ["Target", "asking"]
 
@@ -21,8 +21,7 @@ class Target:
     """Whom to ask (``sim``: a simulator of our own), and whether the answer is for programs."""
 
     sim: bool
-    base_url: str | None
-    region: str | None
+    config: Config
     as_json: bool
 
 
@@ -43,7 +42,7 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
         _at_most_one(**{"--sim": sim, "--base-url": base_url, "--region": region})
         start_logging(verbose=verbose)
         for_programs = not sys.stdout.isatty() if as_json is None else as_json
-        command(Target(sim=sim, base_url=base_url, region=region, as_json=for_programs), **others)
+        command(Target(sim=sim, config=_config(base_url, region or "kr"), as_json=for_programs), **others)
 
     return with_target
 
@@ -52,3 +51,10 @@ def _at_most_one(**given: object) -> None:
     named = [name for name, value in given.items() if value]
     if len(named) > 1:
         raise click.UsageError(f"give one of {', '.join(named)}, not {len(named)}")
+
+
+def _config(base_url: str | None, region: str) -> Config:
+    try:
+        return Config(base_url=base_url, region=region)
+    except ValueError as error:
+        raise click.UsageError(str(error).replace("Config.base_url", "--base-url")) from None

@@ -56,9 +56,7 @@ class TextPaper:
         click.secho(f"{self._number}. {shown.asked}", bold=True)
         for line in shown.came:
             click.echo(f"   {line}")
-        rate = f" = {figures.rate(shown.count, shown.unit, shown.elapsed_s)}" if shown.count > 1 else ""
-        cost = f"{requests} request{'' if requests == 1 else 's'}"
-        click.echo(f"   {shown.count:,} {shown.unit} in {shown.elapsed_s * 1000:,.0f} ms{rate}, {cost}; ", nl=False)
+        click.echo(f"   {shown.count:,} {shown.unit} {_cost(shown, requests)}; ", nl=False)
         if shown.wrong:
             click.secho(f"{len(shown.wrong)} WRONG", fg="red")
         else:
@@ -89,3 +87,10 @@ class JsonPaper:
 
     def end(self, groups: Groups, limit: int, broken: Sequence[str]) -> None:
         click.echo(json_line({"limit": limit, "groups": groups, "broken": broken}))
+
+
+def _cost(shown: Shown, requests: int) -> str:
+    if not requests:
+        return "from memory"  # how fast memory is says nothing about the pipe
+    rate = f" = {figures.rate(shown.count, shown.unit, shown.elapsed_s)}" if shown.count > 1 else ""
+    return f"in {shown.elapsed_s * 1000:,.0f} ms{rate}, {requests} request{'' if requests == 1 else 's'}"

@@ -1,6 +1,6 @@
 """Runs a command on Trio, and turns every way it can end into an exit code.
 
-A failure is one line on stderr. Exception groups stop here: they are told one line a leaf.
+A failure is one line on stderr, see `complaints`.
 """
 
 from __future__ import annotations
@@ -8,33 +8,22 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn
 
 import trio
 
 from marketpipe.cli import NOBODY_READS
-from marketpipe.errors import MarketPipeError, PipelineCrashed
+from marketpipe.cli.complaints import TOLD, complain
 
-__all__ = ["complain", "run", "start_logging"]
+__all__ = ["run", "start_logging"]
 
 logger = logging.getLogger("marketpipe.cli")
-
-# ValueError is misuse that the library found; RuntimeError a simulator that did not start; OSError a port that is
-# taken. Anything else is a bug, and keeps its traceback.
-TOLD = (MarketPipeError, ValueError, RuntimeError, OSError)
 
 
 def run(command: Callable[[], Awaitable[int]]) -> NoReturn:
     """Run ``command`` until it ends or a signal comes, and leave with its exit code, or 128 + the signal's number."""
     sys.exit(trio.run(_until_signal, command))
-
-
-def complain(error: BaseException, *, about: str = "") -> None:
-    """Say on stderr what went wrong; ``about`` is named if the message does not name it."""
-    for line in _lines(error):
-        text = line if about in line else f"{about}: {line}"
-        print(f"marketpipe: {text}", file=sys.stderr)
 
 
 def start_logging(*, verbose: bool) -> None:
@@ -74,18 +63,3 @@ async def _told(command: Callable[[], Awaitable[int]]) -> int:
         complain(failures)
         logger.debug("the traceback of that", exc_info=failures)
     return code
-
-
-def _lines(error: BaseException) -> Iterator[str]:
-    if isinstance(error, BaseExceptionGroup):
-        for leaf in error.exceptions:
-            yield from _lines(leaf)
-        return
-    yield _one_line(error)
-    if isinstance(error, PipelineCrashed) and error.__cause__ is not None:
-        yield from _lines(error.__cause__)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if text and isinstance(error, TOLD) else f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
+from marketpipe.cli.complaints import complain_of_each
 from marketpipe.cli.options import Target
+from marketpipe.cli.patience import patience
 from marketpipe.cli.rows import json_line, row
-from marketpipe.cli.running import complain, run
+from marketpipe.cli.running import run
+from marketpipe.cli.waiting import waiting_for
 from marketpipe.client import Client
 from marketpipe.clock import SystemClock
-from marketpipe.config import Config
 from marketpipe.errors import MarketPipeError
 from marketpipe.pipeline import open_pipeline
 
@@ -24,19 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Question", "answer", "show"]
 
 # What is piped as a table has no edge to fit into.
-PIPED_WIDTH = 160
+PIPED_WIDTH = 1_000
 
 
 @attrs.frozen
 class Answer:
     """``values``: one line of JSON each. ``table`` makes the same for people, given the time for the ages.
 
-    ``failed``: what could not be answered, by symbol.
+    ``failed``: what could not be answered, by symbol. ``nothing``: what an answer without a value means.
     """
 
     values: Sequence[Any]
     table: Callable[[int], RenderableType]
     failed: Mapping[str, MarketPipeError] = attrs.field(factory=dict)
+    nothing: str = ""
 
 
 Question = Callable[[Client], Awaitable[Answer]]
@@ -47,10 +50,10 @@ def answer(target: Target, question: Question) -> NoReturn:
 
     async def command() -> int:
         async with _open_market(target) as market:
-            answered = await question(market)
+            async with patience(lambda: waiting_for(market.status())):
+                answered = await question(market)
             _print(answered, as_json=target.as_json)
-        for symbol, error in answered.failed.items():
-            complain(error, about=symbol)
+        complain_of_each(answered.failed)
         return 1 if answered.failed else 0
 
     run(command)
@@ -64,20 +67,23 @@ def show(table: RenderableType) -> None:
         def on_broken_pipe(self) -> None:
             raise  # rich would leave the program from here, through every open block; it is for `running` to say
 
-    _Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    # What is wider than the terminal is for the terminal to wrap: rich would cut it off.
+    _Console(width=width, highlight=False).print(table, crop=False)
 
 
 @asynccontextmanager
 async def _open_market(target: Target) -> AsyncGenerator[Client]:
     if not target.sim:
-        config = Config(base_url=target.base_url, region=target.region or "kr")
-        async with open_pipeline(config) as market:
+        async with open_pipeline(target.config) as market:
             yield market
         return
     from marketpipe.sim import spawn_simulator
 
-    async with spawn_simulator() as simulator, open_pipeline(base_url=simulator.base_url) as market:
-        yield market
+    async with AsyncExitStack() as stack:
+        async with patience("starting a simulated exchange"):
+            simulator = await stack.enter_async_context(spawn_simulator())
+        yield await stack.enter_async_context(open_pipeline(base_url=simulator.base_url))
 
 
 def _print(answered: Answer, *, as_json: bool) -> None:
@@ -88,3 +94,6 @@ def _print(answered: Answer, *, as_json: bool) -> None:
     for value in answered.values:
         print(json_line(row(value, now_ms)))
     sys.stdout.flush()
+    # A table says so in its title.
+    if answered.nothing and not answered.values:
+        print(f"marketpipe: {answered.nothing}", file=sys.stderr)

@@ -10,8 +10,8 @@ import attrs
 import click
 import trio
 
-from marketpipe.cli import NOBODY_READS
-from marketpipe.cli.running import complain
+from marketpipe.cli import NOBODY_READS, checks
+from marketpipe.cli.complaints import complain
 from marketpipe.sim import SimConfig, run_simulator
 
 __all__ = ["sim"]
@@ -58,15 +58,19 @@ def _option(field: attrs.Attribute[Any], hint: Any) -> Callable[[Callable[..., N
     if hint is bool:
         return shown(f"{flag}/--no-{flag[2:]}", default=field.default)
     if field.name in ("latency_s", "jitter_s"):
-        return shown(flag.removesuffix("s") + "ms", field.name, type=float, default=(field.default or 0.0) * 1000)
+        milliseconds = (field.default or 0.0) * 1000
+        return shown(flag[:-1] + "ms", field.name, type=float, default=milliseconds, callback=checks.milliseconds)
+    if field.name == "ban_after":
+        return shown(flag, type=click.IntRange(0), default=field.default)
     choices = [choice for choice in get_args(hint) if isinstance(choice, str)]
     kind = click.Choice(choices) if choices else float if hint is float else int
-    return shown(flag, type=kind, default=field.default)
+    return shown(flag, type=kind, default=field.default, callback=checks.of_field(field))
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=int, default=8600, show_default=True, help="The port to listen on; 0: any free one.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8600, show_default=True,
+              help="The port to listen on; 0: any free one.")  # fmt: skip
 @_options
 def sim(host: str, port: int, **options: Any) -> None:
     """Run a simulated Upbit until Ctrl-C: the same paths, fields, limits and silences.
@@ -87,8 +91,8 @@ def sim(host: str, port: int, **options: Any) -> None:
         raise SystemExit(1) from None
 
 
-def _config(*, latency_s: float, jitter_s: float, ban_after: int, **others: Any) -> SimConfig:
-    return SimConfig(latency_s=latency_s / 1000, jitter_s=jitter_s / 1000, ban_after=ban_after or None, **others)
+def _config(*, ban_after: int, **others: Any) -> SimConfig:
+    return SimConfig(ban_after=ban_after or None, **others)
 
 
 def _announce(line: str) -> None:

@@ -166,7 +166,7 @@ async def more_pages_than_a_second_allows(stage: Stage) -> Shown:
         line for series in batch.values() for line in truth.wrong_candles(stage.world, series, stage.clock.now_ms())
     ]
     return Shown(
-        asked=f'200 candles each of {len(names)} markets, a request each: get_candle([...], "1m")',
+        asked=f'200 candles each of {len(names)} markets, a request each unless in memory: get_candle([...], "1m")',
         came=[", ".join(f"{len(series)} {name}" for name, series in list(batch.items())[:4]) + ", ..."],
         count=sum(map(len, batch.values())),
         unit="candles",

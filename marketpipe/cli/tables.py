@@ -1,14 +1,17 @@
-"""Answers as tables for people: numbers to the right, colours for direction, age and source beside each value."""
+"""Answers as tables for people: numbers to the right, colours for direction, age and source beside each value.
+
+Codes, prices and times are whole at any width; of the rest, the least important goes first, see `sheet`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from marketpipe.cli import figures
+from marketpipe.cli.sheet import Column, Sheet
 from marketpipe.models import Candle, CandleSeries, CandleState, Change, Market, Orderbook, Side, Ticker, Trade
 
 __all__ = ["candle_table", "market_table", "orderbook_table", "ticker_table", "trade_table"]
@@ -17,12 +20,17 @@ __all__ = ["candle_table", "market_table", "orderbook_table", "ticker_table", "t
 _DIRECTION = {Change.RISE: "green", Change.FALL: "red", Change.EVEN: "default"}
 _SIDE = {Side.BUY: "green", Side.SELL: "red"}
 
+# Longer names take a second line.
+NAME_WIDTH = 24
 
-def ticker_table(tickers: Iterable[Ticker], now_ms: int) -> Table:
+
+def ticker_table(tickers: Iterable[Ticker], now_ms: int) -> Sheet:
     """One line a market."""
-    table = _table("market", ">price", ">change", ">high", ">low", ">value 24 h", ">traded", ">age", "source")
+    table = _sheet(
+        "market", ">price", ">change/1", ">high/2", ">low/3", ">value 24 h/4", ">traded/5", ">age/6", "source/7"
+    )
     for ticker in tickers:
-        table.add_row(
+        table.add(
             ticker.market,
             figures.exact(ticker.price),
             Text(figures.percent(ticker.signed_change_rate), style=_DIRECTION[ticker.change]),
@@ -35,48 +43,46 @@ def ticker_table(tickers: Iterable[Ticker], now_ms: int) -> Table:
     return table
 
 
-def orderbook_table(book: Orderbook, now_ms: int) -> Table:
+def orderbook_table(book: Orderbook, now_ms: int) -> Sheet:
     """Asks above bids, best levels in the middle, as trading screens show it."""
-    table = _table(">bid size", ">price", ">ask size", title=_title(book.market, book, now_ms))
+    table = _sheet(">bid size", ">price", ">ask size", title=_title(book.market, book, now_ms))
     for level in reversed(book.asks):
-        table.add_row("", Text(figures.exact(level.price), style="red"), figures.exact(level.size))
+        table.add("", Text(figures.exact(level.price), style="red"), figures.exact(level.size))
     spread = "" if book.spread is None else f"spread {figures.exact(book.spread)}"
-    table.add_row("", Text(spread, style="dim"), "")
+    table.add("", Text(spread, style="dim"), "")
     for level in book.bids:
-        table.add_row(figures.exact(level.size), Text(figures.exact(level.price), style="green"), "")
+        table.add(figures.exact(level.size), Text(figures.exact(level.price), style="green"), "")
     return table
 
 
-def trade_table(trades: Sequence[Trade], now_ms: int) -> Table:
+def trade_table(trades: Sequence[Trade], now_ms: int) -> Sheet:
     """Newest first."""
     title = _title(trades[0].market, trades[0], now_ms) if trades else "no trade is kept"
-    table = _table("time (UTC)", "side", ">price", ">volume", ">sequential id", title=title)
+    table = _sheet("time (UTC)", "side/1", ">price", ">volume/2", ">sequential id/3", title=title)
     for trade in trades:
         time = figures.utc(trade.trade_ms, digits="milliseconds")
         side = Text(trade.side, style=_SIDE[trade.side])
         price, volume = figures.exact(trade.price), figures.exact(trade.volume)
-        table.add_row(time, side, price, volume, str(trade.sequential_id))
+        table.add(time, side, price, volume, str(trade.sequential_id))
     return table
 
 
-def candle_table(series: CandleSeries, now_ms: int) -> Table:
+def candle_table(series: CandleSeries, now_ms: int) -> Sheet:
     """Oldest first; a running bar is marked, a filled one is dim."""
     title = f"{series.market} {series.timeframe}"
     title = _title(title, series[-1], now_ms) if series else f"{title}: no bar there"
-    table = _table("open time (UTC)", ">open", ">high", ">low", ">close", ">volume", "state", title=title)
+    table = _sheet("open time (UTC)", ">open/3", ">high/2", ">low/2", ">close", ">volume/5", "state/4", title=title)
     for candle in series:
-        table.add_row(*_candle_row(candle), style="dim" if candle.filled else None)
+        table.add(*_candle_row(candle), dim=candle.filled)
     return table
 
 
-def market_table(markets: Iterable[Market], now_ms: int) -> Table:
+def market_table(markets: Iterable[Market], now_ms: int) -> Sheet:
     """One line a market, by code."""
-    table = _table("market", "Korean name", "English name", "warning", "cautions")
+    table = _sheet("market", "Korean name/3", "English name/1", "warning/2", "cautions/4")
     for market in markets:
         warning = Text("warning", style="red") if market.warning else ""
-        table.add_row(
-            market.market, market.korean_name, market.english_name, warning, ", ".join(sorted(market.cautions))
-        )
+        table.add(market.market, market.korean_name, market.english_name, warning, ", ".join(sorted(market.cautions)))
     return table
 
 
@@ -93,13 +99,14 @@ def _candle_row(candle: Candle) -> tuple[str | Text, ...]:
     )
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, collapse_padding=True
-    )
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
-    return table
+def _sheet(*columns: str, title: str | None = None) -> Sheet:
+    return Sheet([_column(*column.partition("/")[::2]) for column in columns], title)
+
+
+def _column(name: str, rank: str) -> Column:
+    title = name.removeprefix(">")
+    justify: Literal["left", "right"] = "right" if name.startswith(">") else "left"
+    return Column(title, justify, int(rank or 0), NAME_WIDTH if title.endswith(" name") else None)
 
 
 def _title(name: str, value: Orderbook | Trade | Candle, now_ms: int) -> str:

@@ -7,6 +7,7 @@ import sys
 
 import attrs
 import pytest
+import trio
 from click.testing import CliRunner
 
 import marketpipe
@@ -56,13 +57,39 @@ def test_the_version_is_the_package_s():
         (["ticker", "KRW-BTC", "--region", "us"], "'us' is not one of 'kr', 'sg', 'id', 'th'"),
         (["ticker", "KRW-BTC", "--sim", "--region", "sg"], "give one of --sim, --region"),
         (["ticker", "KRW-BTC", "--sim", "--base-url", "http://x", "--region", "sg"], "--sim, --base-url, --region"),
+        (["ticker", ",", " , "], "Missing argument 'SYMBOL...'"),
+        (["ticker", "KRW-BTC", "--base-url", "ftp://x"], "--base-url must be an http(s) URL"),
+        (["ticker", "KRW-BTC", "--base-url", "127.0.0.1:8600"], "--base-url must be an http(s) URL"),
+        (["orderbook", "KRW-BTC", "--sim", "--depth", "31"], "'--depth': 31 is not in the range 1<=x<=30"),
+        (["orderbook", "KRW-BTC", "--sim", "--depth", "0"], "'--depth': 0 is not in the range 1<=x<=30"),
+        (["trades", "KRW-BTC", "--sim", "--count", "0"], "'--count': 0 is not in the range x>=1"),
+        (["candles", "KRW-BTC", "--sim", "--count", "0"], "'--count': 0 is not in the range x>=1"),
+        (["candles", "KRW-BTC", "--sim", "--timeframe", "7m"], "'--timeframe': unknown timeframe '7m'; allowed: 1s 1m"),
+        (["candles", "KRW-BTC", "--sim", "--start", "2026-11-01T00:00"], "--start must have a timezone"),
+        (["candles", "KRW-BTC", "--sim", "--start", "1790166896"], "that looks like seconds"),
+        (["candles", "KRW-BTC", "--sim", "--end", "yesterday"], "--end must be a time such as"),
+        (["candles", "KRW-BTC", "--sim", "--start", "2026-11-02T00:00Z", "--end", "2026-11-01T00:00Z"], "before end"),
+        (["candles", "KRW-BTC", "--sim", "--start", "0", "--end", "0", "--count", "1"], "at most two of"),
         (["sim", "--window", "square"], "'square' is not one of 'fixed', 'rolling', 'first'"),
+        (["sim", "--port", "99999"], "'--port': 99999 is not in the range 0<=x<=65535"),
+        (["sim", "--limit", "0"], "--limit must be at least 1, was 0"),
+        (["sim", "--ban-window-s", "0"], "--ban-window-s must be more than 0 s, was 0.0"),
+        (["sim", "--ban-after", "-1"], "'--ban-after': -1 is not in the range x>=0"),
+        (["sim", "--latency-ms", "-1"], "--latency-ms must be 0 or more ms, was -1"),
+        (["sim", "--jitter-ms", "nan"], "--jitter-ms must be 0 or more ms, was nan"),
+        (["demo", "--markets", "0"], "--markets must be 1 to 10000, was 0"),
+        (["demo", "--seed", "-1"], "--seed must be 0 to"),
+        (["demo", "--latency-ms", "-20"], "--latency-ms must be 0 or more ms, was -20"),
     ],
 )
-def test_a_wrong_option_is_a_usage_error(args, message):
+def test_a_wrong_option_is_a_usage_error_before_anything_is_started(args, message, monkeypatch):
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr(trio, "run", start)
     result = invoke(*args)
     assert result.exit_code == 2
-    assert message in result.output
+    assert message in " ".join(result.output.split())
 
 
 def test_main_gives_usage_errors_back_as_exit_code_2(capsys):

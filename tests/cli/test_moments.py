@@ -12,7 +12,6 @@ from marketpipe.cli.moments import moment
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        (None, None),
         ("1790166896000", 1_790_166_896_000),
         ("2026-11-01T00:00Z", datetime(2026, 11, 1, tzinfo=UTC)),
         ("2026-11-01T09:00+09:00", datetime(2026, 11, 1, tzinfo=UTC)),
@@ -32,4 +31,10 @@ def test_a_moment_without_a_timezone_is_refused_by_the_option_s_name_with_the_cu
 @pytest.mark.parametrize("text", ["banana", "", "2026-13-01T00:00Z"])
 def test_what_is_no_moment_is_refused_by_the_option_s_name(text):
     with pytest.raises(ValueError, match=f"^--start must be a time such as .*, was '{text}'$"):
+        moment("--start", text)
+
+
+@pytest.mark.parametrize("text", ["1790166896", "-1", "99999999999999999"])
+def test_a_number_that_cannot_be_milliseconds_is_refused_by_the_option_s_name(text):
+    with pytest.raises(ValueError, match=f"^--start must .*, was {text}"):
         moment("--start", text)

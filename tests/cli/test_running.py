@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from marketpipe import ExchangeUnavailable, PipelineCrashed, UnknownMarket
-from marketpipe.cli.running import complain, run, start_logging
+from marketpipe.cli.running import run, start_logging
 
 
 def ending(error: BaseException | None = None, code: int = 0) -> int:
@@ -69,14 +69,6 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.RaisesGroup(KeyError):
         run(buggy)
-
-
-def test_a_symbol_is_named_unless_the_message_names_it(capsys):
-    complain(UnknownMarket("KRW-NOPE"), about="KRW-NOPE")
-    complain(ExchangeUnavailable("silence"), about="KRW-BTC")
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.count("KRW-NOPE") == 1
-    assert second == "marketpipe: KRW-BTC: silence"
 
 
 @pytest.mark.parametrize("verbose", [False, True])

@@ -11,10 +11,19 @@ from rig import open_rig
 from marketpipe.cli import figures, tables
 
 
-def text_of(table) -> str:
+def text_of(table, width: int = 160) -> str:
     out = io.StringIO()
-    Console(file=out, width=160).print(table)
+    Console(file=out, width=width).print(table, crop=False)
     return out.getvalue()
+
+
+def words_of(table, width: int) -> list[set[str]]:
+    shown = text_of(table, width)
+    assert "…" not in shown
+    return [set(line.split()) for line in shown.splitlines()]
+
+
+at_any_width = pytest.mark.parametrize("width", [120, 80, 40, 20])
 
 
 @pytest.fixture
@@ -67,3 +76,56 @@ async def test_nothing_is_shown_as_nothing(rig):
     series = (await rig.market.get_candle("KRW-BTC", "1d", count=1))[:0]
     assert "no bar there" in text_of(tables.candle_table(series, 0))
     assert "no trade is kept" in text_of(tables.trade_table((), 0))
+
+
+@at_any_width
+async def test_every_ticker_shows_its_code_and_price_whole_at_any_width(rig, width):
+    batch = await rig.market.get_ticker(list(rig.sim.world.markets))
+    lines = words_of(tables.ticker_table(batch.values(), rig.clock.now_ms()), width)
+    for ticker in batch.values():
+        assert any({ticker.market, figures.exact(ticker.price)} <= words for words in lines)
+
+
+@at_any_width
+async def test_every_level_of_a_book_is_whole_at_any_width(rig, width):
+    book = await rig.market.get_orderbook("KRW-BTC")
+    lines = words_of(tables.orderbook_table(book, 0), width)
+    for level in (*book.bids, *book.asks):
+        assert {figures.exact(level.price), figures.exact(level.size)} in lines
+
+
+@at_any_width
+async def test_every_trade_shows_its_time_and_price_whole_at_any_width(rig, width):
+    trades = await rig.market.get_trade("KRW-BTC", count=20)
+    lines = words_of(tables.trade_table(trades, 0), width)
+    for trade in trades:
+        time = figures.utc(trade.trade_ms, digits="milliseconds").split()
+        assert any({*time, figures.exact(trade.price)} <= words for words in lines)
+
+
+@at_any_width
+async def test_every_bar_shows_its_time_and_close_whole_at_any_width(rig, width):
+    series = await rig.market.get_candle("KRW-BTC", "1m", count=20)
+    lines = words_of(tables.candle_table(series, 0), width)
+    for candle in series:
+        assert any({*figures.utc(candle.open_ms).split(), figures.exact(candle.close)} <= words for words in lines)
+
+
+@at_any_width
+async def test_every_market_shows_its_code_whole_at_any_width(rig, width):
+    listed = await rig.market.get_market()
+    lines = words_of(tables.market_table(listed.values(), 0), width)
+    assert all(any(name in words for words in lines) for name in listed)
+
+
+async def test_the_least_important_columns_go_first(rig):
+    batch = await rig.market.get_ticker(["KRW-BTC"])
+
+    def columns(width: int) -> str:
+        return text_of(tables.ticker_table(batch.values(), rig.clock.now_ms()), width).splitlines()[1].split()
+
+    everything = ["market", "price", "change", "high", "low", "value", "24", "h", "traded", "age", "source"]
+    assert columns(160) == everything
+    assert columns(80) == everything[: len(columns(80))]
+    assert columns(40) == everything[: len(columns(40))]
+    assert len(columns(160)) > len(columns(80)) > len(columns(40)) >= 3

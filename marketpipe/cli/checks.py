@@ -1,0 +1,71 @@
+"""Values of options, checked by the library's own rules before anything is started or asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import attrs
+import click
+
+from marketpipe.cli.moments import moment
+from marketpipe.core import timeframes
+from marketpipe.core.ranges import bar_range
+from marketpipe.core.timeframes import Timeframe
+
+__all__ = ["a_moment", "a_range", "a_timeframe", "milliseconds", "of_field", "split"]
+
+
+def a_timeframe(ctx: click.Context, param: click.Parameter, value: str) -> Timeframe:
+    """A callback: ``value`` as a timeframe."""
+    try:
+        return timeframes.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def a_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | int | None:
+    """A callback: ``value`` as epoch milliseconds or an aware datetime."""
+    try:
+        return None if value is None else moment(param.opts[0], value)
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx) from None
+
+
+def a_range(count: int | None, start: datetime | int | None, end: datetime | int | None) -> None:
+    """Refuse what the three together cannot mean."""
+    try:
+        bar_range(count, start, end)
+    except ValueError as error:
+        raise click.UsageError(f"--count, --start, --end: {error}") from None
+
+
+def milliseconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """A callback: ``value`` milliseconds in seconds."""
+    if not 0 <= value < math.inf:
+        raise click.UsageError(f"{param.opts[0]} must be 0 or more ms, was {value:g}", ctx)
+    return value / 1000
+
+
+def of_field(field: attrs.Attribute[Any]) -> Any:
+    """A callback that holds a value against the rule of ``field``, and names the option in its place."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if field.validator is not None:
+            try:
+                field.validator(None, field.evolve(name=param.opts[0]), value)
+            except ValueError as error:
+                raise click.UsageError(str(error), ctx) from None
+        return value
+
+    return check
+
+
+def split(ctx: click.Context, param: click.Parameter, words: Iterable[str]) -> tuple[str, ...]:
+    """A callback: each of ``words``, and each part of those with commas."""
+    parts = tuple(part for word in words for part in word.split(",") if part.strip())
+    if not parts:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return parts
