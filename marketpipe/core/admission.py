@@ -109,4 +109,4 @@ def unknown_market(key: Key) -> UnknownMarket:
     market = market_of(key) or ""
     if is_market_code(market):
         return UnknownMarket(market)
-    return UnknownMarket(market, f"{market:.40} is no market code; one looks like KRW-BTC")
+    return UnknownMarket(market, f"{market[:40]!r} is no market code; one looks like KRW-BTC")

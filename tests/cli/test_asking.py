@@ -150,7 +150,7 @@ def test_good_rows_are_printed_and_each_failure_is_one_line(cli, base_url):
     assert [json.loads(line)["market"] for line in done.stdout.splitlines()] == ["KRW-BTC"]
     first, second = done.stderr.splitlines()
     assert first.startswith("marketpipe: unknown market 'KRW-NOPE'")
-    assert second.startswith("marketpipe: ??? is no market code")
+    assert second.startswith("marketpipe: '???' is no market code")
 
 
 @pytest.mark.parametrize(
