@@ -1,4 +1,4 @@
-"""One day of one market: a tape seen through the market's level, grid and sizes.
+"""One day of one market: a tape seen through the market's levels, grid and sizes.
 
 Prices and volumes are integers of 1e-8, turnover is an integer of 1e-16: every sum is exact.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from operator import add, mul, sub
 
 import attrs
 
-from marketpipe.sim.tape import DAY_MS, MINUTE_MS, Tape, make_tape
+from marketpipe.sim.tape import DAY_MS, HOUR_MS, HOURS, Rotation, Tape, make_tape
 
 __all__ = ["Bar", "Day", "Deal", "Span", "fold", "stored_ms"]
 
@@ -73,13 +74,16 @@ class Day:
     """A market's trades from ``start_ms`` on for 24 hours. Trades are named by their index in the tape.
 
     The price of a trade is ``step * (level + offset)`` and its volume ``lot * size``; the day begins ``shift_ms`` into
-    the tape.
+    the tape, which are its ``hours``. The level moves by ``drift`` in the course of the day, every hour by a 24th of it
+    (rounded down), so that the day ends about where the next one begins.
     """
 
     start_ms: int
     tape: Tape
+    hours: Rotation
     shift_ms: int
     level: int
+    drift: int
     step: int
     lot: int
     phase_ms: int
@@ -87,7 +91,7 @@ class Day:
     @property
     def first(self) -> int:
         """The index of the first trade, if there is one."""
-        return self.tape.starts[self.shift_ms // MINUTE_MS]
+        return self.hours.starts[0]
 
     def index(self, at_ms: int) -> int:
         """The index of the first trade at or after ``at_ms``, which may lie outside the day."""
@@ -103,7 +107,7 @@ class Day:
 
     def price(self, index: int) -> int:
         """The price of trade ``index``."""
-        return (self.level + self.tape.offsets[index]) * self.step
+        return (self.level + self.drift * self._hour(index) // HOURS + self.tape.offsets[index]) * self.step
 
     def volume(self, first: int, end: int) -> int:
         """The volume of the trades ``[first, end)``."""
@@ -112,8 +116,15 @@ class Day:
 
     def turnover(self, first: int, end: int) -> int:
         """Price times volume, summed over the trades ``[first, end)``."""
-        sizes, values = self.tape.size_sums, self.tape.value_sums
-        return (self.level * (sizes[end] - sizes[first]) + values[end] - values[first]) * self.step * self.lot
+        if first == end:
+            return 0
+        begin = self._hour(first)
+        return self._turnover(first, end, begin, self._levels(begin, self._hour(end - 1)))
+
+    def extremes(self) -> tuple[int, int]:
+        """The highest and lowest price of the day in steps; without a trade, a highest far below the lowest."""
+        levels = self._levels(0, HOURS - 1)
+        return max(map(add, levels, self.hours.highs)), min(map(add, levels, self.hours.lows))
 
     def deal(self, index: int) -> Deal:
         """Trade ``index``. Its id is its millisecond and its place within it."""
@@ -125,16 +136,21 @@ class Day:
         return Deal(at_ms, self.price(index), volume, bool(tape.buys[index]), at_ms * 10_000 + place)
 
     def bar(self, open_ms: int, first: int, end: int) -> Bar:
-        """The bar made of the trades ``[first, end)``, of which there must be one."""
-        tape, level, step = self.tape, self.level, self.step
-        high, low = tape.extremes(first, end)
+        """The bar made of the trades ``[first, end)``, of which there must be one.
+
+        If they are of more than one hour, they must begin with the first trade of an hour.
+        """
+        tape, step = self.tape, self.step
+        begin = self._hour(first)
+        levels = self._levels(begin, self._hour(end - 1))
+        high, low = self._extremes(first, end, begin, levels)
         return Bar(
             open_ms,
-            (level + tape.offsets[first]) * step,
-            (level + high) * step,
-            (level + low) * step,
-            (level + tape.offsets[end - 1]) * step,
-            self.turnover(first, end),
+            (levels[0] + tape.offsets[first]) * step,
+            high * step,
+            low * step,
+            (levels[-1] + tape.offsets[end - 1]) * step,
+            self._turnover(first, end, begin, levels),
             (tape.size_sums[end] - tape.size_sums[first]) * self.lot,
             stored_ms(tape.times[end - 1] - self.shift_ms + self.start_ms, self.phase_ms),
         )
@@ -150,6 +166,33 @@ class Day:
             yield self.bar(self.start_ms + of_day_ms, begin, end)
             end = begin
 
+    def _hour(self, index: int) -> int:
+        return (self.tape.times[index] - self.shift_ms) // HOUR_MS
+
+    def _levels(self, begin: int, last: int) -> list[int]:
+        level, drift = self.level, self.drift
+        return [level + drift * hour // HOURS for hour in range(begin, last + 1)]
+
+    # In these two there are trades in the first and in the last of the hours from ``begin`` on that have ``levels``.
+    def _turnover(self, first: int, end: int, begin: int, levels: list[int]) -> int:
+        sizes, values = self.tape.size_sums, self.tape.value_sums
+        if len(levels) == 1:
+            moved = levels[0] * (sizes[end] - sizes[first])
+        else:
+            sums = [sizes[cut] for cut in (first, *self.hours.starts[begin + 1 : begin + len(levels)], end)]
+            moved = sum(map(mul, levels, map(sub, sums[1:], sums)))
+        return (moved + values[end] - values[first]) * self.step * self.lot
+
+    def _extremes(self, first: int, end: int, begin: int, levels: list[int]) -> tuple[int, int]:
+        if len(levels) == 1:
+            high, low = self.tape.extremes(first, end)
+            return levels[0] + high, levels[0] + low
+        hours, after = self.hours, begin + len(levels)
+        highs, lows = hours.highs[begin:after], hours.lows[begin:after]
+        if end < hours.starts[after]:
+            highs[-1], lows[-1] = self.tape.extremes(hours.starts[after - 1], end)
+        return max(map(add, levels, highs)), min(map(add, levels, lows))
+
     def without(self, spans: Iterable[Span], opening_ms: int | None = None) -> Day:
         """This day without the trades inside ``spans``; with an opening trade at ``opening_ms``, if that is given."""
         kept = [
@@ -163,6 +206,7 @@ class Day:
             for index in kept
         ]
         if opening_ms is not None:
-            trades.insert(0, (opening_ms - self.start_ms, 0, 100, 1))
+            trades.insert(0, (opening_ms - self.start_ms, self.hours.origin, 100, 1))
         columns = zip(*trades, strict=True) if trades else ((), (), (), ())
-        return attrs.evolve(self, tape=make_tape(*columns), shift_ms=0)
+        tape = make_tape(*columns)
+        return attrs.evolve(self, tape=tape, hours=tape.rotation(0), shift_ms=0)

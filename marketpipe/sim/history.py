@@ -1,29 +1,31 @@
 """All days of one market, computed when asked for and in any order.
 
 The level of the market moves from day to day on a random bridge between anchors that lie 128 days apart; a block of
-days is drawn at once. Listing days and days with a maintenance hole have a tape of their own; all others share one.
+days is drawn at once. A day goes from its level to the next day's. Listing days and days with a maintenance hole have a
+tape of their own; all others share one.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import attrs
 
 from marketpipe.core.timeframes import Timeframe, floor, next_open
 from marketpipe.sim.day import Bar, Day, Deal, Span, fold
 from marketpipe.sim.draw import draw, octets
-from marketpipe.sim.tape import DAY_MS, NOWHERE, Tape, drawn_tape
+from marketpipe.sim.tape import DAY_MS, MINUTE_MS, NOWHERE, Rotation, Tape, drawn_tape
 from marketpipe.sim.universe import SimMarket
 
 __all__ = ["Extremes", "History"]
 
 BLOCK = 128
-# What a day's volume is multiplied by; their mean is universe.MEAN_FACTOR.
+# What a day's volume is multiplied by, give or take a half; their mean is universe.MEAN_FACTOR.
 FACTORS = (3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 11, 6, 13)
+FACTOR_PARTS = 64
 _FACTOR_OF_BYTE = bytes(FACTORS[byte % len(FACTORS)] for byte in range(256))
 _REMAINDERS = {divisor: bytes(byte % divisor for byte in range(256)) for divisor in range(1, 9)}
 # A day's level differs from the day before by about 1.2 % of the base (a byte's deviation is 74).
@@ -54,9 +56,12 @@ class Extremes:
 
 @attrs.frozen
 class _Block:
+    """``levels`` has one more: that of the day after the block."""
+
     levels: array[int]
     tapes: bytes
     factors: bytes
+    factor_parts: bytes
 
 
 class History:
@@ -75,12 +80,10 @@ class History:
 
     def day(self, number: int) -> Day:
         """Day ``number`` since 1970; not before the listing."""
-        if number not in self._special:
-            return self._plain_day(number)
         day = self._days.get(number)
-        if day is None:
+        if day is None and number in self._special:
             day = self._days[number] = self._special_day(number)
-        return day
+        return day or self._plain_day(number)
 
     def bars(self, timeframe: Timeframe, before_ms: int, end_ms: int) -> Iterator[Bar]:
         """The bars that open before ``before_ms``, newest first, made of the trades before ``end_ms``."""
@@ -125,20 +128,21 @@ class History:
     def extremes(self, first_day: int, end_day: int) -> Extremes | None:
         """The extremes of the whole days ``[first_day, end_day)``; None if there was no trade."""
         first_day = max(first_day, self.first_day)
-        highs: list[int] = []
-        lows: list[int] = []
-        for levels, tapes in self._slices(first_day, end_day):
-            highs += [level + self.tapes[tape].high for level, tape in zip(levels, tapes, strict=True)]
-            lows += [level + self.tapes[tape].low for level, tape in zip(levels, tapes, strict=True)]
-        for number in self._special.intersection(range(first_day, end_day)):
-            day = self.day(number)
-            highs[number - first_day] = day.level + day.tape.high
-            lows[number - first_day] = day.level + day.tape.low
-        high, low = max(highs, default=-NOWHERE), min(lows, default=NOWHERE)
-        if high < low:
+        if first_day >= end_day:
+            return None
+        levels, tapes = self._slice(first_day, end_day)
+        hours = self._rotations
+        up = [tape.high - rotation.origin for tape, rotation in zip(self.tapes, hours, strict=True)]
+        down = [rotation.origin - tape.low for tape, rotation in zip(self.tapes, hours, strict=True)]
+        special = [number - first_day for number in self._special.intersection(range(first_day, end_day))]
+        high, high_day = _greatest(levels, tapes, up, special, lambda place: self.day(first_day + place).extremes()[0])
+        depth, low_day = _greatest(
+            [-level for level in levels], tapes, down, special, lambda place: -self.day(first_day + place).extremes()[1]
+        )
+        if high < -depth:
             return None
         step = self.market.step
-        return Extremes(high * step, first_day + highs.index(high), low * step, first_day + lows.index(low))
+        return Extremes(high * step, first_day + high_day, -depth * step, first_day + low_day)
 
     def _intraday(self, size_ms: int, end_ms: int) -> Iterator[Bar]:
         for number in range((end_ms - 1) // DAY_MS, self.first_day - 1, -1):
@@ -173,13 +177,18 @@ class History:
     def _plain_day(self, number: int) -> Day:
         market, place = self.market, number % BLOCK
         block = self._block(number // BLOCK)
+        tape, level = block.tapes[place], block.levels[place]
+        hours = self._rotations[tape]
+        factor = block.factors[place] * FACTOR_PARTS + block.factor_parts[place] % FACTOR_PARTS - FACTOR_PARTS // 2
         return Day(
             number * DAY_MS,
-            self.tapes[block.tapes[place]],
+            self.tapes[tape],
+            hours,
             market.rotation_ms,
-            block.levels[place],
+            level - hours.origin,
+            block.levels[place + 1] - level,
             market.step,
-            market.lot * block.factors[place],
+            market.lot * factor // FACTOR_PARTS,
             market.phase_ms,
         )
 
@@ -197,11 +206,21 @@ class History:
         count = len(market.activity.trades)
         return tuple(drawn_tape(self._seed, market.activity, index, market.amplitude) for index in range(count))
 
-    def _slices(self, first_day: int, end_day: int) -> Iterator[tuple[array[int], bytes]]:
+    @cached_property
+    def _rotations(self) -> tuple[Rotation, ...]:
+        # Less its origin every tape begins and ends at 0, and any tape can follow any other without a jump.
+        return tuple(tape.rotation(self.market.rotation_ms // MINUTE_MS) for tape in self.tapes)
+
+    def _slice(self, first_day: int, end_day: int) -> tuple[list[int], bytes]:
+        # The level at the begin of each day and at the end of the last, and each day's tape.
+        levels: list[int] = []
+        tapes = b""
         for number in range(first_day // BLOCK, (end_day - 1) // BLOCK + 1):
             block = self._block(number)
-            part = slice(max(first_day - number * BLOCK, 0), end_day - number * BLOCK)
-            yield block.levels[part], block.tapes[part]
+            first, end = max(first_day - number * BLOCK, 0), min(end_day - number * BLOCK, BLOCK)
+            levels[-1:] = block.levels[first : end + 1]
+            tapes += block.tapes[first:end]
+        return levels, tapes
 
     def _block(self, number: int) -> _Block:
         block = self._blocks.get(number)
@@ -210,20 +229,23 @@ class History:
         return block
 
     def _draw_block(self, number: int) -> _Block:
-        draws = octets(3 * BLOCK, self._seed, self.market.code, "days", number)
+        draws = octets(4 * BLOCK, self._seed, self.market.code, "days", number)
         return _Block(
             self._levels(number, draws[:BLOCK]),
             draws[BLOCK : 2 * BLOCK].translate(_REMAINDERS[len(self.tapes)]),
-            draws[2 * BLOCK :].translate(_FACTOR_OF_BYTE),
+            draws[2 * BLOCK : 3 * BLOCK].translate(_FACTOR_OF_BYTE),
+            draws[3 * BLOCK :],
         )
 
     def _levels(self, number: int, jumps: bytes) -> array[int]:
         base = self.market.base
         walk = list(accumulate(jumps))
+        first_jump_after = octets(1, self._seed, self.market.code, "days", number + 1)[0]
         anchor, end = self._anchor(number), self._anchor(number + 1)
         # From anchor to anchor in a straight line, plus the walk less its own drift.
         slope, scale, parts = (end - anchor) * JUMP - walk[-1] * base, BLOCK * base, BLOCK * JUMP
         levels = [anchor + (point * scale + i * slope) // parts for i, point in enumerate(walk)]
+        levels.append(end + first_jump_after * base // JUMP)
         least, most = max(base * 2 // 5, 1), base * 2
         if min(levels) < least or max(levels) > most:
             levels = [min(max(level, least), most) for level in levels]
@@ -231,6 +253,29 @@ class History:
 
     def _anchor(self, number: int) -> int:
         return self.market.base * (75 + draw(60, self._seed, self.market.code, "anchor", number)) // 100
+
+
+def _greatest(
+    levels: Sequence[int], tapes: bytes, reaches: Sequence[int], special: Sequence[int], exact: Callable[[int], int]
+) -> tuple[int, int]:
+    """The greatest ``exact(place)`` of any day, and its first place.
+
+    A day keeps between its two levels, and within ``reaches`` of its tape above them, unless it is ``special``: only
+    the few that can exceed what a good one has are looked at.
+    """
+    count, top = len(tapes), levels.index(max(levels))
+    around = chain(range(top, count), range(min(top, count) - 1, -1, -1))
+    place = next((place for place in around if reaches[tapes[place]] > -NOWHERE // 2), 0)
+    best = exact(place)
+    least = best - max(reaches)
+    near = {place for at, level in enumerate(levels) if level >= least for place in (at - 1, at) if 0 <= place < count}
+    bounds = [(max(levels[place], levels[place + 1]) + reaches[tapes[place]], place) for place in near]
+    bounds += [(NOWHERE, place) for place in special]
+    for bound, other in sorted(bounds, reverse=True):
+        if bound < best:
+            break
+        best, place = max((best, place), (exact(other), other), key=lambda found: (found[0], -found[1]))
+    return best, place
 
 
 def _after(holes: Sequence[Span], at_ms: int) -> int:

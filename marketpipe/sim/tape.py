@@ -1,8 +1,8 @@
 """Tapes: one day of trades without a market, from which the days of all markets are made.
 
 A tape is a loop. Its price path ends where it began, so it can be started at any minute; it is stored twice over, so
-that any rotation is a slice. Prices are offsets in grid steps and volumes are counts of size units: a market's day is
-an affine image of a tape, and its turnover needs only two sums,
+that any rotation is a slice. Prices are offsets in grid steps and volumes are counts of size units: every hour of a
+market's day is an affine image of an hour of a tape, and its turnover needs only two sums,
 
     sum(price * volume) = step * lot * (level * sum(size) + sum(offset * size)).
 
@@ -15,17 +15,35 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
+from operator import mul
 
 import attrs
 
 from marketpipe.sim.draw import words
 
-__all__ = ["BUSY", "DAY_MS", "DEEP", "DUST", "MEAN_SIZE", "MID", "MINUTE_MS", "THIN", "Activity", "Tape", "drawn_tape"]
+__all__ = [
+    "BUSY",
+    "DAY_MS",
+    "DEEP",
+    "DUST",
+    "HOURS",
+    "HOUR_MS",
+    "MEAN_SIZE",
+    "MID",
+    "MINUTE_MS",
+    "THIN",
+    "Activity",
+    "Rotation",
+    "Tape",
+    "drawn_tape",
+]
 
 MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 MINUTES = 1_440
+HOURS = 24
 # Above any real offset: what an empty minute or day has for its low, and, negated, for its high.
 NOWHERE = 1 << 40
 PATH_BITS = 20
@@ -49,6 +67,19 @@ THIN = Activity("thin", (44, 31, 62, 38))
 DUST = Activity("dust", (3, 0, 6, 1))
 
 
+@attrs.frozen
+class Rotation:
+    """A tape begun at some minute, by the hour: hour ``k`` has the trades from ``starts[k]`` up to ``starts[k + 1]``.
+
+    ``origin`` is the offset that the path has where it begins, and therefore where it ends.
+    """
+
+    starts: list[int]
+    highs: list[int]
+    lows: list[int]
+    origin: int
+
+
 @attrs.frozen(eq=False)
 class Tape:
     """A loop of trades, twice over: trade ``i + count`` is trade ``i`` a day later.
@@ -69,6 +100,24 @@ class Tape:
     value_sums: array[int]
     high: int
     low: int
+    _rotations: dict[int, Rotation] = attrs.field(factory=dict, init=False, repr=False)
+
+    def rotation(self, minute: int) -> Rotation:
+        """The hours of this tape begun at ``minute`` of the day."""
+        rotation = self._rotations.get(minute)
+        if rotation is None:
+            rotation = self._rotations[minute] = self._rotated(minute)
+        return rotation
+
+    def _rotated(self, minute: int) -> Rotation:
+        starts = self.starts[minute : minute + MINUTES + 1 : 60]
+        reaches = [self.extremes(first, end) if first < end else (-NOWHERE, NOWHERE) for first, end in pairwise(starts)]
+        return Rotation(
+            starts,
+            [high for high, _ in reaches],
+            [low for _, low in reaches],
+            self.offsets[starts[0]] - self.buys[starts[0]] if self.count else 0,
+        )
 
     def extremes(self, first: int, end: int) -> tuple[int, int]:
         """Highest and lowest offset of the trades ``[first, end)``, of which there must be one."""
@@ -102,7 +151,7 @@ def make_tape(times: Sequence[int], offsets: Sequence[int], sizes: Sequence[int]
         highs[minute], lows[minute] = max(span), min(span)
         starts += [first] * (minute + 1 - len(starts))
     starts += [count] * (MINUTES - len(starts))
-    values = [offset * size for offset, size in zip(offsets, sizes, strict=True)]
+    values = list(map(mul, offsets, sizes))
     return Tape(
         count=count,
         times=array("i", times) + array("i", [at + DAY_MS for at in times]),

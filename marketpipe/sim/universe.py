@@ -36,7 +36,7 @@ TRADE_VALUES = {
 SMALL_VALUES = {"KRW": (20_000, 1), "BTC": (7, 10_000), "USDT": (70, 1)}
 # How far a day's prices go from its level, in steps; few values, so that markets can share tapes.
 AMPLITUDES = (0, 1, 3, 8, 20, 50, 130, 330, 850, 2_100, 5_300, 13_000, 33_000, 83_000, 200_000)
-# The level stays within [2/5, 2] of its base, and a day within 3/100 of its level.
+# The level stays within [2/5, 2] of its base, and prices within 3/100 of the base from the level.
 TOP = 22, 10
 MEAN_FACTOR = 7
 FIRST_LISTING_MS = 1_506_308_400_000  # 2017-09-25T03:00Z: the first bar of KRW-BTC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from decimal import Decimal
 from urllib.parse import urlencode
 
@@ -77,10 +78,23 @@ async def test_an_answer_carries_the_headers_of_the_wire(autojump_clock):
         b"remaining-req": b"group=ticker; min=600; sec=9",
         b"limit-by-ip": b"Yes",
         b"vary": b"origin,access-control-request-method,access-control-request-headers,accept-encoding",
+        b"etag": b'W/"0%08x"' % zlib.crc32(reply.body),
         b"cache-control": b"no-cache, no-store, max-age=0, must-revalidate",
         b"pragma": b"no-cache",
         b"expires": b"0",
     }
+
+
+async def test_only_an_answer_has_an_etag_and_it_is_that_of_the_uncompressed_body(autojump_clock):
+    exchange = make(gzip=True)
+    target = "/v1/candles/minutes/1?market=KRW-BTC&count=50&to=2026-09-20T00:00:00Z"
+    plain, packed = (
+        await ask(exchange, target),
+        await exchange.handle(SimRequest("GET", target, {"accept-encoding": "gzip"})),
+    )
+    assert header(plain, b"etag") == header(packed, b"etag") is not None
+    assert packed.body != plain.body
+    assert header(await ask(exchange, "/v1/ticker?markets=KRW-NOPE"), b"etag") is None
 
 
 @pytest.mark.parametrize(

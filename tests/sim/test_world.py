@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import combinations, pairwise
+from statistics import median
 
 import pytest
 from hypothesis import example, given, settings
@@ -23,6 +24,7 @@ NOW_MS = int(datetime(2026, 10, 7, 13, 21, 34, 567_000, tzinfo=UTC).timestamp() 
 # One market of each kind, of each quote currency.
 SAMPLE = ("KRW-BTC", "KRW-ETH", "BTC-ETH", "USDT-BTC", "KRW-SOL", "KRW-GRT", "BTC-USDT", "BTC-ENS", "USDT-FLOW")
 WORLD = World(7, 150)
+WHOLE = World(7)
 HOLES = ((NOW_MS - 40 * HOUR_MS - 1_234, NOW_MS - 37 * HOUR_MS), (NOW_MS - 5 * HOUR_MS, NOW_MS - 3 * HOUR_MS + 7))
 HOLED = World(7, 150, holes=HOLES)
 
@@ -234,6 +236,30 @@ def test_answers_depend_on_neither_the_order_of_questions_nor_the_world_object(q
     other_order = shuffle.sample(queries, len(queries))
     answers = {query: ask(second, query) for query in other_order}
     assert all(ask(first, query) == answers[query] for query in queries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["KRW-BTC", "KRW-ETH", "KRW-SOL", "KRW-ZUJOF"])
+def test_a_market_moves_during_the_day_and_hardly_at_midnight(code):
+    end_ms = NOW_MS - NOW_MS % DAY_MS
+    days = WHOLE.candles(code, Timeframe.D1, end_ms - 201 * DAY_MS, end_ms, NOW_MS)
+    assert len(days) == 201
+    bodies = [abs(bar.close / bar.opening - 1) for bar in days]
+    gaps = [abs(later.opening / earlier.close - 1) for earlier, later in pairwise(days)]
+    assert 0.004 < median(bodies) < 0.02
+    assert median(gaps) < median(bodies) / 4
+    # No seam either where one block of days ends and the next one begins.
+    assert max(gaps) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["KRW-BTC", "KRW-ETH", "KRW-SOL", "KRW-ZUJOF"])
+def test_hardly_two_days_have_the_same_volume(code):
+    end_ms = NOW_MS - NOW_MS % DAY_MS
+    days = WHOLE.candles(code, Timeframe.D1, end_ms - 200 * DAY_MS, end_ms, NOW_MS)
+    volumes = sorted(bar.volume for bar in days)
+    assert len(set(volumes)) > 150
+    assert 1.5 < volumes[-1] / volumes[len(volumes) // 2] < 4
 
 
 def test_another_seed_is_another_market():
