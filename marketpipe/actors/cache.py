@@ -28,6 +28,10 @@ from marketpipe.models import Candle, Orderbook, Ticker, Trade
 
 __all__ = ["Cache", "CacheView", "Reader"]
 
+# Passes of the scheduler in which callers go on before the cache does: one to wake, one for a nursery of theirs to
+# end, and one more for whoever waits for that.
+PASSES = 3
+
 K = TypeVar("K", contravariant=True)
 V = TypeVar("V", covariant=True)
 
@@ -94,12 +98,17 @@ class Cache:
                     self._keep(answered.values, answered.exchange_ms)
                     for delivery in answered.deliveries:
                         delivery.reply.send(delivery.answers)
-                    await trio.lowlevel.checkpoint()  # those who wait go on; what nobody waits for comes after them
+                    await self._let_the_callers_go_on()
                     self._learn(answered.values, answered.exchange_ms)
                     self._keep(answered.extras, answered.exchange_ms)
                     self._learn(answered.extras, answered.exchange_ms)
             finally:
                 self._close_undelivered()
+
+    async def _let_the_callers_go_on(self) -> None:
+        # What comes now is wanted by nobody at this moment, and takes milliseconds for a whole currency.
+        for _ in range(PASSES):
+            await trio.lowlevel.checkpoint()
 
     def _close_undelivered(self) -> None:
         while True:
