@@ -76,7 +76,7 @@ def test_on_a_terminal_of_any_width_no_number_is_cut(cli, base_url, args, column
 def on_a_terminal(cli, args: list[str], columns: int) -> tuple[str, int]:
     """What a terminal would have shown, and the exit code."""
     ours, theirs = pty.openpty()
-    environment = {**cli.environment, "COLUMNS": str(columns), "TERM": "dumb"}
+    environment = {**cli.environment, "COLUMNS": str(columns), "LINES": "25", "TERM": "dumb"}  # rich wants both
     with subprocess.Popen([*cli.command, *args], env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
