@@ -37,9 +37,8 @@ class Pending(Generic[A]):
     """One key that is not answered yet, with everybody who waits for it.
 
     ``ready_s``: backing off until then. ``failures``, ``refusals``: attempts that ended so; whoever joins later has
-    attempts of its own. ``lot``: keys of one number
-    above 0 travel by themselves, as halves of a batch that failed. ``alone``: ticker/all had no row for it.
-    ``for_us``: wanted by the pipe itself, whoever else has given up.
+    attempts of its own. ``lot``: keys of one number above 0 travel by themselves, as halves of a batch that failed.
+    ``alone``: ticker/all had no row for it. ``for_us``: wanted by the pipe itself, whoever else has given up.
     """
 
     key: Key

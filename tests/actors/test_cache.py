@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import pytest
 import trio
 import trio.testing
 
-from marketpipe import CacheOptions
+from marketpipe import CacheOptions, Orderbook, Side, Source, Trade
 from marketpipe.actors.cache import Cache, CacheView
 from marketpipe.actors.messages import Answered
+from marketpipe.core.batching import Wanted
 from marketpipe.core.expiring import MISSING
 from marketpipe.core.listing import MarketList
-from marketpipe.core.requests import CandlesRequest, MarketsRequest, TradesRequest
+from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.timeframes import Timeframe
 
 MINUTE_MS = 1_790_166_900_000
@@ -76,3 +78,33 @@ async def test_the_market_list_is_kept(autojump_clock):
         await keep(channel, MarketsRequest(), listed)
         await trio.sleep(10)
         assert view.markets(MarketsRequest()) is listed
+
+
+def book(exchange_ms):
+    zero = Decimal(0)
+    return Orderbook("KRW-BTC", (), (), zero, zero, zero, exchange_ms, exchange_ms, Source.REST)
+
+
+async def test_a_late_answer_does_not_take_memory_back(autojump_clock):
+    """A slow request that was asked earlier brings an older state; what came in before it stays in memory."""
+    key = Wanted(Group.ORDERBOOK, "KRW-BTC")
+    async with running() as (view, channel):
+        newer, older = book(MINUTE_MS), book(MINUTE_MS - 1)
+        await keep(channel, key, newer)
+        await keep(channel, key, older)
+        assert view.orderbook("KRW-BTC") is newer
+        await trio.sleep(60)
+        await keep(channel, key, older)  # nothing fresh is there any more that it could take back
+        assert view.orderbook("KRW-BTC") is older
+
+
+async def test_late_trades_do_not_hide_those_already_shown(autojump_clock):
+    """The page with the newest trade stays, however many an older page holds."""
+    first, second = (
+        Trade("KRW-BTC", Side.BUY, at_ms, at_ms, Decimal(1), Decimal(1), at_ms, at_ms, Source.REST)
+        for at_ms in (MINUTE_MS - 2, MINUTE_MS - 1)
+    )
+    async with running() as (view, channel):
+        await keep(channel, TradesRequest("KRW-BTC", 1), (second,))
+        await keep(channel, TradesRequest("KRW-BTC", 2), (first,))
+        assert view.trades("KRW-BTC") == (second,)
