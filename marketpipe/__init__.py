@@ -3,7 +3,7 @@
 import logging
 
 from marketpipe.client import Client
-from marketpipe.config import CacheOptions, Config, Limits, Retry
+from marketpipe.config import Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
 from marketpipe.core.freshness import Freshness
 from marketpipe.errors import (
     BadPayload,
@@ -25,6 +25,7 @@ from marketpipe.models import (
     CandleSeries,
     CandleState,
     Change,
+    Gap,
     Level,
     Market,
     Orderbook,
@@ -40,11 +41,11 @@ from marketpipe.status import Status
 
 # fmt: off
 __all__ = [
-    "BadPayload", "Banned", "Batch", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change", "Client",
-    "Config", "ExchangeError", "ExchangeUnavailable", "Freshness", "Level", "Limits", "Market", "MarketPipeError",
-    "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited", "Retry", "Side", "Source",
-    "StaleData", "Status", "StoreError", "SubscriberLagged", "Ticker", "Timeframe", "Trade", "UnknownMarket",
-    "open_pipeline", "run_pipeline",
+    "BadPayload", "Banned", "Batch", "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change",
+    "Client", "Config", "ExchangeError", "ExchangeUnavailable", "Freshness", "Gap", "Level", "Limits", "Market",
+    "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited", "Retry", "Side",
+    "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscriptions", "Ticker", "Timeframe", "Trade",
+    "UnknownMarket", "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

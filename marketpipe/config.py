@@ -13,7 +13,7 @@ import attrs
 
 from marketpipe.core.freshness import Freshness
 
-__all__ = ["REGIONS", "CacheOptions", "Config", "Limits", "Retry"]
+__all__ = ["REGIONS", "Buffers", "CacheOptions", "Config", "Limits", "Retry", "Subscriptions"]
 
 # Hosts by region; listings and books differ between them (reference/rest-api-guide, 2026-10-06).
 REGIONS = {
@@ -36,6 +36,11 @@ def _check(test: Any, wanted: str) -> Any:
 
 def _whole(test: Any, wanted: str) -> Any:
     return _check(lambda value: isinstance(value, int) and test(value), f"a whole number {wanted}")
+
+
+def _flag(instance: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{type(instance).__name__}.{attribute.name} must be True or False, was {value!r}")
 
 
 POSITIVE = _check(lambda value: 0 < value < float("inf"), "a number above 0")
@@ -93,25 +98,80 @@ class CacheOptions:
     freshness: Freshness = attrs.field(factory=Freshness, validator=attrs.validators.instance_of(Freshness))
 
 
+@attrs.frozen(kw_only=True)
+class Subscriptions:
+    """How live streams are asked for, watched and mended. The exchange's limits are those of
+    reference/rate-limits, 2026-10-07.
+
+    ``auto``: whether a symbol that is read often gets a live subscription by itself: ``heat_reads`` reads within
+    ``heat_s``. It is released ``idle_s`` after the last read.
+    ``settle_s``: changes of what is wanted within this time travel in one message.
+    ``connects_per_second``, ``messages_per_second``, ``messages_per_minute``: the exchange's limits on connecting, and
+    on messages for each connection.
+    ``handshake_s``: the bound of one connection attempt, upgrade included. ``ping_s``: how often a ping keeps a
+    connection from being closed as idle. ``pong_s``: how long the answer to a ping may take.
+    ``silence_s``: how long a connection, or a busy market on it, may be silent before it is checked.
+    ``snapshot_s``: how long the first frame of a market may take after subscribing.
+    ``reconnect_base_s``, ``reconnect_cap_s``: full-jitter back-off between attempts, as in `Retry`. A connection that
+    has lasted ``stable_s`` makes the next back-off begin anew.
+    """
+
+    auto: bool = attrs.field(default=True, validator=_flag)
+    heat_reads: int = attrs.field(default=3, validator=COUNT)
+    heat_s: float = attrs.field(default=10.0, validator=POSITIVE)
+    idle_s: float = attrs.field(default=180.0, validator=POSITIVE)
+    settle_s: float = attrs.field(default=0.2, validator=NOT_NEGATIVE)
+    connects_per_second: int = attrs.field(default=5, validator=COUNT)
+    messages_per_second: int = attrs.field(default=5, validator=COUNT)
+    messages_per_minute: int = attrs.field(default=100, validator=COUNT)
+    handshake_s: float = attrs.field(default=5.0, validator=POSITIVE)
+    ping_s: float = attrs.field(default=15.0, validator=POSITIVE)
+    pong_s: float = attrs.field(default=1.5, validator=POSITIVE)
+    silence_s: float = attrs.field(default=2.0, validator=POSITIVE)
+    snapshot_s: float = attrs.field(default=5.0, validator=POSITIVE)
+    reconnect_base_s: float = attrs.field(default=0.5, validator=POSITIVE)
+    reconnect_cap_s: float = attrs.field(default=30.0, validator=POSITIVE)
+    stable_s: float = attrs.field(default=10.0, validator=POSITIVE)
+
+
+@attrs.frozen(kw_only=True)
+class Buffers:
+    """How much may wait, and where.
+
+    ``frames``: messages of one connection that were read from the socket but not decoded yet. ``frame_bytes``: the
+    longest message that is accepted. ``candles``: bars kept in memory per market and timeframe.
+    """
+
+    frames: int = attrs.field(default=1000, validator=COUNT)
+    frame_bytes: int = attrs.field(default=8 * 2**20, validator=COUNT)
+    candles: int = attrs.field(default=50, validator=_whole(lambda value: value >= 3, "of at least 3"))
+
+
 def _known_region(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
     if value not in tuple(REGIONS):
         raise ValueError(f"Config.region must be one of {', '.join(REGIONS)}, was {value!r}")
 
 
-def _http_url(instance: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
-    if value is None:
-        return
-    if not isinstance(value, str):
-        raise TypeError(f"Config.base_url must be a str such as 'http://127.0.0.1:8600', was {value!r}")
-    if not _is_http_url(value):
-        raise ValueError(f"Config.base_url must be an http(s) URL such as 'http://127.0.0.1:8600', was {value!r}")
+def _url(kind: str, example: str) -> Any:
+    schemes, article = (kind, f"{kind}s"), "an" if kind == "http" else "a"
+
+    def validate(instance: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+        if value is None:
+            return
+        name = f"Config.{attribute.name}"
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a str such as {example!r}, was {value!r}")
+        if not _is_url(value, schemes):
+            raise ValueError(f"{name} must be {article} {kind}(s) URL such as {example!r}, was {value!r}")
+
+    return validate
 
 
-def _is_http_url(value: str) -> bool:
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(value)
         # Reading the port is what checks it.
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 
@@ -120,16 +180,30 @@ def _is_http_url(value: str) -> bool:
 class Config:
     """All options of a pipeline.
 
-    ``region``: kr, sg, id or th. ``base_url``: another address of the REST API, instead of the region's.
+    ``region``: kr, sg, id or th. ``base_url``: another address of the REST API, instead of the region's. ``ws_url``:
+    another address of the public WebSocket; without it, it is found at the host of the REST API.
     """
 
     region: str = attrs.field(default="kr", validator=_known_region)
-    base_url: str | None = attrs.field(default=None, validator=_http_url)
+    base_url: str | None = attrs.field(default=None, validator=_url("http", "http://127.0.0.1:8600"))
+    ws_url: str | None = attrs.field(default=None, validator=_url("ws", "ws://127.0.0.1:8600/websocket/v1"))
     limits: Limits = attrs.field(factory=Limits, validator=attrs.validators.instance_of(Limits))
     retry: Retry = attrs.field(factory=Retry, validator=attrs.validators.instance_of(Retry))
     cache: CacheOptions = attrs.field(factory=CacheOptions, validator=attrs.validators.instance_of(CacheOptions))
+    subscriptions: Subscriptions = attrs.field(
+        factory=Subscriptions, validator=attrs.validators.instance_of(Subscriptions)
+    )
+    buffers: Buffers = attrs.field(factory=Buffers, validator=attrs.validators.instance_of(Buffers))
 
     @property
     def rest_url(self) -> str:
         """The address of the REST API, without a trailing slash."""
         return (self.base_url or REGIONS[self.region]).rstrip("/")
+
+    @property
+    def stream_url(self) -> str:
+        """The address of the public WebSocket (reference/websocket-guide, 2026-10-06)."""
+        if self.ws_url is not None:
+            return self.ws_url
+        scheme, _, rest = self.rest_url.partition("://")
+        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/websocket/v1"

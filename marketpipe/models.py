@@ -31,6 +31,7 @@ __all__ = [
     "CandleSeries",
     "CandleState",
     "Change",
+    "Gap",
     "Level",
     "Market",
     "Orderbook",
@@ -258,6 +259,31 @@ class Candle(_Aged):
     def close_ms(self) -> int:
         """The end of the bar, exclusive: the open time of the next one."""
         return timeframes.next_open(self.timeframe, self.open_ms)
+
+
+@attrs.frozen
+class Gap:
+    """A hole in a stream, told in band: between ``start_ms`` and ``end_ms`` (exchange time) values may be missing here.
+
+    It is told twice. When it is noticed, it is *open*: what the stream showed since ``start_ms`` is not certain any
+    more, ``end_ms`` is the moment of noticing and ``proof`` is empty. When the stream is whole again, it is told once
+    more with the same ``market`` and ``start_ms``: ``repaired`` with the proof, or not ``repaired`` with the reason why
+    it cannot be. Repaired trades follow it, before any later one.
+
+    ``cause`` is what happened, in words: ``"closed 1006"``, ``"stalled: no frame for 2.1 s"``.
+    """
+
+    market: str
+    start_ms: int
+    end_ms: int
+    cause: str
+    repaired: bool = False
+    proof: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has only been noticed so far."""
+        return not self.repaired and not self.proof
 
 
 @attrs.frozen(repr=False)

@@ -32,7 +32,7 @@ OURS = {
     "status": (("core", "models"), "a frozen picture of the counters"),
     "client": (("actors", "core", "models", "errors", "clock", "status"), "a handle: no edge, no wiring"),
     "pipeline": (
-        ("actors", "client", "clock", "config", "core", "errors", "upbit.rest"),
+        ("actors", "client", "clock", "config", "core", "errors", "upbit.rest", "upbit.ws"),
         "the one place that knows all the parts it joins",
     ),
     "": (("client", "config", "core.freshness", "errors", "models", "pipeline", "status"), "the public names"),
@@ -63,6 +63,7 @@ OURS = {
 THEIRS = {
     "httpx": (("upbit.rest", "sim.transport"), "frozen upstream, therefore behind one module (and its fake)"),
     "httpcore": ((), "httpx's own business"),
+    "trio_websocket": (("upbit.ws",), "its private corners are touched in one place, and pinned there"),
     "msgspec": (("upbit.wire*", "sim", "cli.rows"), "bytes become models at the edge, and text in the command line"),
     "click": (("cli",), "command line"),
     "rich": (("cli",), "command line"),
@@ -73,6 +74,7 @@ THEIRS = {
     "cachetools": (("core",), "a data structure on an injected timer"),
     "time": (("clock", "sim"), "one clock, so that a test's clock is everybody's"),
     "random": (("pipeline", "sim"), "randomness is injected"),
+    "ssl": (("upbit.ws",), "httpx has its own"),
     "socket": (("upbit.rest", "sim"), "only edges touch the network"),
     "asyncio": ((), "Trio"),
 }
