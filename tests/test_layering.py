@@ -74,7 +74,7 @@ THEIRS = {
     "cachetools": (("core",), "a data structure on an injected timer"),
     "time": (("clock", "sim"), "one clock, so that a test's clock is everybody's"),
     "random": (("pipeline", "sim"), "randomness is injected"),
-    "ssl": (("upbit.ws",), "httpx has its own"),
+    "ssl": (("upbit.ws", "upbit.rest"), "only edges speak TLS"),
     "socket": (("upbit.rest", "sim"), "only edges touch the network"),
     "asyncio": ((), "Trio"),
 }
