@@ -75,16 +75,22 @@ class Ground:
     async def settle(self) -> Account:
         """Let a second pass, so that nothing so far counts against what follows; take the account and begin anew."""
         await trio.sleep(FORGOTTEN_S)
-        told = await self._tell("GET", "/sim/stats")
-        await self._tell("POST", "/sim/reset")
+        told = await self.tell("GET", "/sim/stats")
+        await self.tell("POST", "/sim/reset")
         return Account(told["groups"], told["faults"], self.simulator.config.limit)
 
     async def strike(self, fault: Mapping[str, Any]) -> None:
         """Let something go wrong from now on."""
-        await self._tell("POST", "/sim/faults", json.dumps(fault).encode())
+        await self.tell("POST", "/sim/faults", fault)
 
-    async def _tell(self, method: str, path: str, body: bytes | None = None) -> Any:
-        request = Request(self.base_url + path, method=method, data=body)
+    async def calm(self) -> None:
+        """Let nothing go wrong any more."""
+        await self.tell("DELETE", "/sim/faults")
+
+    async def tell(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """One of the simulator's own paths (`marketpipe.sim.control`), and what it answers."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self.base_url + path, method=method, data=data)
         return json.loads(await trio.to_thread.run_sync(_perform, request))
 
 

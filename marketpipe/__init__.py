@@ -2,8 +2,10 @@
 
 import logging
 
+from marketpipe.actors.hub import Subscription
 from marketpipe.client import Client
 from marketpipe.config import Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
+from marketpipe.core.buffers import SubscriptionStatistics
 from marketpipe.core.freshness import Freshness
 from marketpipe.errors import (
     BadPayload,
@@ -37,15 +39,16 @@ from marketpipe.models import (
     Trade,
 )
 from marketpipe.pipeline import open_pipeline, run_pipeline
-from marketpipe.status import Status
+from marketpipe.status import ConnectionStatus, Status, SubscriptionState, SubscriptionStatus
 
 # fmt: off
 __all__ = [
     "BadPayload", "Banned", "Batch", "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change",
-    "Client", "Config", "ExchangeError", "ExchangeUnavailable", "Freshness", "Gap", "Level", "Limits", "Market",
-    "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited", "Retry", "Side",
-    "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscriptions", "Ticker", "Timeframe", "Trade",
-    "UnknownMarket", "open_pipeline", "run_pipeline",
+    "Client", "Config", "ConnectionStatus", "ExchangeError", "ExchangeUnavailable", "Freshness", "Gap", "Level",
+    "Limits", "Market", "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited",
+    "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscription",
+    "SubscriptionState", "SubscriptionStatistics", "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe",
+    "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

@@ -8,7 +8,8 @@ answers in the order of the question. It has no policy of its own, and no timeou
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -17,11 +18,14 @@ import trio
 
 from marketpipe.actors.batcher import Batcher
 from marketpipe.actors.cache import Cache, CacheView, Reader
+from marketpipe.actors.hub import Subscription
 from marketpipe.actors.mailbox import LEFT, Ask, ask
 from marketpipe.actors.messages import Answers, Question
+from marketpipe.actors.subscriptions import Subscriptions
 from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
 from marketpipe.core.batching import Key, Wanted
+from marketpipe.core.buffers import Policy
 from marketpipe.core.expiring import MISSING
 from marketpipe.core.listing import MarketList
 from marketpipe.core.meter import Meter
@@ -29,7 +33,9 @@ from marketpipe.core.paging import trade_walk
 from marketpipe.core.ranges import bar_range, positive_count
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.symbols import normalise, normalise_all
+from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import ExchangeError, MarketPipeError, PipelineClosed, UnknownMarket
+from marketpipe.listening import Listening
 from marketpipe.models import Batch, Candle, CandleSeries, Market, Orderbook, Priority, Ticker, Trade
 from marketpipe.status import Status
 
@@ -39,6 +45,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 BOOK_DEPTH = 30
+
+_LINES = {Group.TICKER: Line.TICKER, Group.ORDERBOOK: Line.ORDERBOOK}
 
 
 @attrs.frozen
@@ -65,6 +73,7 @@ class Client:
     _view: CacheView
     _batcher: Batcher
     _cache: Cache
+    _subscriptions: Subscriptions | None
     _meter: Meter = attrs.field(factory=Meter, init=False)
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
     _closed: bool = attrs.field(default=False, init=False)
@@ -89,7 +98,7 @@ class Client:
 
     def get_ticker_nowait(self, symbol: str, *, max_age_s: float | None = None) -> Ticker:
         """The ticker if a fresh one is in memory, at once; `trio.WouldBlock` if it would have to be fetched."""
-        return self._nowait(self._view.ticker, symbol, max_age_s)
+        return self._nowait(Line.TICKER, self._view.ticker, symbol, max_age_s)
 
     @overload
     async def get_orderbook(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
@@ -133,7 +142,7 @@ class Client:
     ) -> Orderbook:
         """The book if a fresh one is in memory, at once; `trio.WouldBlock` if it would have to be fetched."""
         _check_depth(depth)
-        return _cut(self._nowait(self._view.orderbook, symbol, max_age_s), depth)
+        return _cut(self._nowait(Line.ORDERBOOK, self._view.orderbook, symbol, max_age_s), depth)
 
     # -- trades, candles, markets -------------------------------------------------------------------------------
 
@@ -273,6 +282,71 @@ class Client:
         answers = {name: listed.get(name) or UnknownMarket(name) for name in names}
         return self._batch("get_market", answers, len(answers) if hit else 0, began_s, priority)
 
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def stream_ticker(
+        self, symbols: str | Iterable[str], *, policy: Policy = "conflate", depth: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription[Ticker]]:
+        """Every change of one market's state or of many, as the exchange tells it, the current one first.
+
+        ``async with market.stream_ticker("KRW-BTC") as tickers: async for ticker in tickers: ...`` yields `Ticker` and
+        `Gap`. ``policy`` says what happens when the loop is slower than the market: ``"conflate"`` keeps the newest of
+        each market, ``"cut-off"`` ends with `SubscriberLagged` once more than ``depth`` values wait, ``"drop-oldest"``
+        drops, and says so with a `Gap`. Nobody else is delayed.
+
+        A market that is not listed is in ``failed`` of the subscription; if none is, `UnknownMarket` is raised.
+        """
+        return self._listening().open(Line.TICKER, symbols, None, policy, depth)
+
+    def stream_orderbook(
+        self, symbols: str | Iterable[str], *, policy: Policy = "conflate", depth: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription[Orderbook]]:
+        """Every change of one order book or of many, each the whole book, the current one first. See `stream_ticker`.
+
+        ``depth`` is how many values may wait, not how deep a book is: all have up to 30 levels.
+        """
+        return self._listening().open(Line.ORDERBOOK, symbols, None, policy, depth)
+
+    def stream_trade(
+        self, symbols: str | Iterable[str], *, policy: Policy = "cut-off", depth: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription[Trade]]:
+        """Every trade of one market or of many, each once, the last one before the stream began first.
+
+        Whatever interrupts the stream is told as a `Gap`, and mended: the trades of that time follow the second, closed
+        `Gap`, in the order of their time. If they are gone for good, it says so. See `stream_ticker` for ``policy``.
+        """
+        return self._listening().open(Line.TRADE, symbols, None, policy, depth)
+
+    def stream_candle(
+        self,
+        symbols: str | Iterable[str],
+        timeframe: str = "1m",
+        *,
+        history: int = 0,
+        policy: Policy = "cut-off",
+        depth: int = 1000,
+    ) -> AbstractAsyncContextManager[Subscription[Candle]]:
+        """Every change of the running bar; each bar once as FINAL, and with the next ``revision`` if it is amended.
+
+        ``history``: begin with the newest so many bars, oldest first; nothing is missing or double where they meet the
+        live ones. Bars of a day and more, which the exchange does not stream, are made of tickers, exactly. See
+        `stream_ticker` for ``policy``; ``"conflate"`` keeps the newest state of each bar, and every FINAL one.
+        """
+        parsed = timeframes.parse(timeframe)
+        return self._listening().open(Line.CANDLE, symbols, parsed, policy, depth, history)
+
+    def _listening(self) -> Listening:
+        if self._subscriptions is None:
+            raise RuntimeError("this pipeline was opened without the exchange's WebSocket side")
+        return Listening(self._subscriptions, self._listed, lambda: self._closed)
+
+    async def _listed(self, max_age_s: float | None) -> Collection[str]:
+        return (await self._markets(max_age_s, Priority.HIGH))[0]
+
+    def _noticed(self, line: Line, names: Iterable[str]) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.read(line, names)
+
     def status(self) -> Status:
         """What the pipe is doing and has done; a frozen snapshot, free of charge."""
         batcher = self._batcher.statistics()
@@ -290,6 +364,8 @@ class Client:
             verbs=self._meter.statistics(),
             late=self._meter.late(),
             given_up=self._meter.given_up(),
+            connections={} if self._subscriptions is None else self._subscriptions.connections(),
+            subscriptions={} if self._subscriptions is None else self._subscriptions.subscriptions(),
             symbols_per_second=self._meter.symbols / uptime_s if uptime_s > 0 else 0.0,
         )
 
@@ -309,14 +385,16 @@ class Client:
             raise TypeError(f"priority must be a Priority ({', '.join(Priority.__members__)}), was {priority!r}")
         return trio.current_time()
 
-    def _nowait(self, read: Reader[str, T], symbol: str, max_age_s: float | None) -> T:
+    def _nowait(self, line: Line, read: Reader[str, T], symbol: str, max_age_s: float | None) -> T:
         if self._closed:
             raise PipelineClosed(LEFT)
         if max_age_s is not None:
             _check_age(max_age_s)
-        value = read(normalise(symbol), max_age_s)
+        name = normalise(symbol)
+        value = read(name, max_age_s)
         if value is MISSING:
             raise trio.WouldBlock
+        self._noticed(line, (name,))
         return value
 
     async def _ask(self, keys: tuple[Key, ...], priority: Priority) -> Answers:
@@ -347,6 +425,8 @@ class Client:
             answer = held
             await trio.lowlevel.checkpoint()
         failed = isinstance(answer, MarketPipeError)
+        if not failed:
+            self._noticed(_LINES[group], (name,))
         self._meter.record(verb, trio.current_time() - began_s, priority, symbols=not failed, failed=failed)
         return _value(answer)
 
@@ -368,7 +448,9 @@ class Client:
             answers.update((key.market, value) for key, value in fetched.items() if isinstance(key, Wanted))
         else:
             await trio.lowlevel.checkpoint()
-        return self._batch(verb, answers, len(names) - len(missing), began_s, priority)
+        batch = self._batch(verb, answers, len(names) - len(missing), began_s, priority)
+        self._noticed(_LINES[group], batch)
+        return batch
 
     def _batch(
         self, verb: str, answers: dict[str, Any], from_memory: int, began_s: float, priority: Priority
@@ -413,6 +495,12 @@ class Client:
     async def _trades(
         self, name: str, count: int, max_age_s: float | None, priority: Priority
     ) -> _Found[tuple[Trade, ...]]:
+        self._noticed(Line.TRADE, (name,))
+        if self._subscriptions is not None and max_age_s is None:
+            streamed = self._subscriptions.newest_trades(name, count)
+            if streamed is not None:
+                await trio.lowlevel.checkpoint()
+                return _Found(streamed, True)
         newest = self._view.trades(name, max_age_s)
 
         def read(request: TradesRequest) -> tuple[Trade, ...] | Any:
@@ -424,6 +512,11 @@ class Client:
         return await self._walk(trade_walk(name, count), read, priority)
 
     async def _candles(self, name: str, wanted: BarsWanted, priority: Priority) -> _Found[CandleSeries]:
+        streamed = self._streamed_bars(name, wanted)
+        if streamed is not None:
+            await trio.lowlevel.checkpoint()
+            return _Found(CandleSeries(name, wanted.timeframe, streamed), True)
+
         def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
             return self._view.candles(request, None)
 
@@ -431,6 +524,13 @@ class Client:
             await self._learn_the_time(priority)
         found = await self._walk(bars_walk(name, wanted, self._batcher.exchange_now_ms()), read, priority)
         return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
+
+    def _streamed_bars(self, name: str, wanted: BarsWanted) -> tuple[Candle, ...] | None:
+        count = wanted.range.count
+        newest = wanted.range.start_ms is None and wanted.range.end_ms is None and not wanted.fill
+        if self._subscriptions is None or count is None or not newest or wanted.closed_only:
+            return None
+        return self._subscriptions.newest_bars(Topic(Line.CANDLE, name, wanted.timeframe), count)
 
     async def _learn_the_time(self, priority: Priority) -> None:
         # This machine's clock may be hours off; any answer tells the exchange's. If none comes, the pages will say so.

@@ -8,33 +8,47 @@
                                         v                   │
       exchange <──requests── Batcher ──answered──> Cache ───┴──replies──> callers
         (upbit.rest)          owns slots,          owns the values
-                              queues, retries
+                              queues, retries        ^
+                                ^                    │ newest values
+                                │ checks, repairs    │
+      exchange ───frames───> Subscriptions ──────────┴─────────> Hub ──> stream_ticker() ...
+        (upbit.ws)            owns connections,                   ^
+                              watches, mends                      │ bars, each FINAL once
+                                └───bars──> Deduplicator ─────────┘
 
-Data flows one way, from the exchange through the cache to the callers; only questions go the other way.
+Data flows one way, from the exchange through the cache and the hub to the callers; only questions go the other way.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
+from marketpipe.actors.asker import Asker
 from marketpipe.actors.batcher import Batcher, Exchange
 from marketpipe.actors.cache import Cache
+from marketpipe.actors.connection import StreamExchange
+from marketpipe.actors.deduplicator import BarMessage, Deduplicator
+from marketpipe.actors.hub import Hub
 from marketpipe.actors.mailbox import Ask
 from marketpipe.actors.messages import Answered, Answers, Question
+from marketpipe.actors.subscriptions import Subscriptions
 from marketpipe.client import Client
 from marketpipe.clock import Clock, SystemClock, monotonic_s
-from marketpipe.config import Config, Limits
+from marketpipe.config import Config
 from marketpipe.core.budgets import Budgets, Remains
 from marketpipe.core.pacing import Slots
 from marketpipe.core.requests import Group
+from marketpipe.core.topics import Line
 from marketpipe.errors import PipelineCrashed
+from marketpipe.models import Candle
 
 __all__ = ["open_pipeline", "run_pipeline"]
 
@@ -49,10 +63,20 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     """
     # Importing httpx takes longer than the rest of the package together: paid here, not by `import marketpipe`.
     from marketpipe.upbit.rest import UpbitRest
+    from marketpipe.upbit.ws import UpbitWebSocket
 
     chosen = attrs.evolve(config or Config(), **options)
     clock = SystemClock()
-    limits = chosen.limits
+    limits, subscriptions, buffers = chosen.limits, chosen.subscriptions, chosen.buffers
+    stream = UpbitWebSocket(
+        chosen.stream_url,
+        clock=clock,
+        handshake_s=subscriptions.handshake_s,
+        ping_s=subscriptions.ping_s,
+        pong_s=subscriptions.pong_s,
+        frames=buffers.frames,
+        frame_bytes=buffers.frame_bytes,
+    )
     with _shared_budgets(chosen) as budgets:
         async with (
             UpbitRest(
@@ -63,7 +87,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
                 deadline_s=limits.deadline_s,
                 max_connections=limits.per_second * len(Group),  # one for every request slot there is
             ) as exchange,
-            run_pipeline(chosen, exchange, clock=clock, budgets=budgets) as client,
+            run_pipeline(chosen, exchange, clock=clock, stream=stream, budgets=budgets) as client,
         ):
             yield client
 
@@ -74,11 +98,13 @@ async def run_pipeline(
     exchange: Exchange,
     *,
     clock: Clock,
+    stream: StreamExchange | None = None,
     draw: Callable[[], float] | None = None,
     budgets: Budgets | None = None,
 ) -> AsyncGenerator[Client]:
     """The pipeline over any `Exchange` and `Clock`: for tests, benches and simulators. See `open_pipeline`.
 
+    ``stream`` is the exchange's WebSocket side; without it, everything is asked and nothing can be listened to.
     ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter. ``budgets`` are shared with other pipelines to
     the same exchange; without them, this one is alone there.
     """
@@ -88,22 +114,46 @@ async def run_pipeline(
     # and one per question that failed at once, and those are bounded by the slots and by the callers who wait.
     answered, answers = trio.open_memory_channel[Answered](math.inf)
     jitter = draw or random.Random().random
-    shared = budgets or _new_budgets(config.limits)
+    shared = budgets or _new_budgets(config)
     batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
     cache = Cache(answers, config.cache)
-    client = Client(questions, cache.view, batcher, cache)
+    hub = Hub()
+    # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
+    # nobody either.
+    bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
+    deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles)
+    subscriptions = None
+    if stream is not None:
+        subscriptions = Subscriptions(
+            stream,
+            Asker(questions.clone()),
+            cache,
+            hub,
+            bars,
+            deduplicator.view,
+            clock,
+            config.subscriptions,
+            shared,
+            jitter,
+            lambda: batcher.exchange_now_ms() if batcher.knows_the_time else None,
+        )
+    client = Client(questions, cache.view, batcher, cache, subscriptions)
     body_error: BaseException | None = None
     crash: BaseExceptionGroup[BaseException] | None = None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(cache.run, name="cache")
+            await nursery.start(deduplicator.run, name="deduplicator")
             await nursery.start(batcher.run, name="batcher")
+            if subscriptions is not None:
+                await nursery.start(subscriptions.run, name="subscriptions")
             try:
                 yield client
             except BaseException as error:
                 body_error = error  # raised again below, outside the nursery, which would wrap it into a group
             finally:
                 client.close()
+                hub.close()
                 nursery.cancel_scope.cancel(reason="the pipeline was left")
     except BaseExceptionGroup as group:
         crash = group
@@ -112,12 +162,16 @@ async def run_pipeline(
         raise outcome
 
 
+def _publish_bars(hub: Hub, candles: Sequence[Candle]) -> None:
+    hub.publish(Line.CANDLE, candles)
+
+
 @attrs.define
 class _Known:
     """The budget of one exchange in this process, and what was left of it when it was last used."""
 
     token: trio.lowlevel.TrioToken
-    limits: Limits
+    config: Config
     budgets: Budgets
     left_s: float = 0.0
     remains: Remains | None = None
@@ -134,23 +188,30 @@ def _shared_budgets(config: Config) -> Generator[Budgets]:
     Pipelines in the same ``trio.run`` share it. One in another thread cannot: leave it before opening this one.
     """
     known, token = _known.get(config.rest_url), trio.lowlevel.current_trio_token()
-    if known is None or known.token is not token or known.limits != config.limits:
-        budgets = _new_budgets(config.limits)
+    if known is None or known.token is not token or not _same_limits(known.config, config):
+        budgets = _new_budgets(config)
         if known is not None and known.remains is not None:
             budgets.take_over(known.remains, monotonic_s() - known.left_s, trio.current_time())
-        known = _known[config.rest_url] = _Known(token, config.limits, budgets)
+        known = _known[config.rest_url] = _Known(token, config, budgets)
     try:
         yield known.budgets
     finally:
         known.left_s, known.remains = monotonic_s(), known.budgets.remains(trio.current_time())
 
 
-def _new_budgets(limits: Limits) -> Budgets:
+def _same_limits(one: Config, other: Config) -> bool:
+    connects = one.subscriptions.connects_per_second == other.subscriptions.connects_per_second
+    return connects and one.limits == other.limits
+
+
+def _new_budgets(config: Config) -> Budgets:
+    limits = config.limits
+
+    def slots(per_second: int) -> Slots:
+        return Slots(per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
+
     return Budgets(
-        {
-            group: Slots(limits.per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
-            for group in Group
-        }
+        {group: slots(limits.per_second) for group in Group}, slots(config.subscriptions.connects_per_second)
     )
 
 

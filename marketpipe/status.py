@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import attrs
 
@@ -11,9 +12,59 @@ from marketpipe.core.freshness import Kind
 from marketpipe.core.meter import VerbStatistics
 from marketpipe.core.pacing import SlotStatistics
 from marketpipe.core.requests import Group
+from marketpipe.core.topics import Line, Topic
 from marketpipe.models import Priority
 
-__all__ = ["Status"]
+__all__ = ["ConnectionStatus", "Status", "SubscriptionState", "SubscriptionStatus"]
+
+
+class SubscriptionState(StrEnum):
+    """How a live subscription is.
+
+    PENDING: asked for, nothing shown yet. ACTIVE: it flows. STALE: silent for longer than it should be, being checked.
+    RECONNECTING: its connection is lost. RELEASED: nobody wants it any more. ERROR: the exchange does not send it.
+    """
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    STALE = "stale"
+    RECONNECTING = "reconnecting"
+    RELEASED = "released"
+    ERROR = "error"
+
+
+@attrs.frozen
+class SubscriptionStatus:
+    """One subscription: its state, why, and since when (epoch ms). ``leases``: consumers of it; ``hot``: read often."""
+
+    state: SubscriptionState
+    reason: str
+    since_ms: int
+    leases: int
+    hot: bool
+
+
+@attrs.frozen
+class ConnectionStatus:
+    """One connection of the stream. ``connected_since_ms`` is None while there is none.
+
+    ``connects``, ``messages``, ``frames``, ``unreadable``: connections made, subscribe messages sent, frames received,
+    and those of them that could not be read. ``losses``: how often a connection was lost; ``last_loss`` says why.
+    ``gaps``, ``repaired``, ``trades_repaired``: holes announced, those mended, and trades fetched for it.
+    ``last_frame_age_s``: seconds since the last frame, None before the first.
+    """
+
+    connected_since_ms: int | None
+    connects: int
+    messages: int
+    frames: int
+    unreadable: int
+    losses: int
+    last_loss: str
+    gaps: int
+    repaired: int
+    trades_repaired: int
+    last_frame_age_s: float | None
 
 
 @attrs.frozen
@@ -26,6 +77,7 @@ class Status:
     ``verbs``: calls, symbols and latencies by verb. ``late``: answers later than their priority's budget.
     ``given_up``: callers whose deadline or cancellation ended their wait for the exchange.
     ``banned_for_s``: seconds until the exchange's block (418) is expected to end, 0.0 if there is none.
+    ``connections``, ``subscriptions``: the live streams, by line and by topic.
     ``symbols_per_second``: symbols answered per second since the start. ``uptime_s``: how long that is.
     """
 
@@ -41,4 +93,6 @@ class Status:
     verbs: Mapping[str, VerbStatistics]
     late: Mapping[Priority, int]
     given_up: Mapping[Priority, int]
+    connections: Mapping[Line, ConnectionStatus]
+    subscriptions: Mapping[Topic, SubscriptionStatus]
     symbols_per_second: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
@@ -12,8 +12,9 @@ import trio
 from marketpipe import Client, Config, run_pipeline
 from marketpipe.clock import TrioClock
 from marketpipe.core.requests import Reply, Request
-from marketpipe.sim import SimConfig, SimExchange, SimTransport
+from marketpipe.sim import SimConfig, SimExchange, SimTransport, memory_dial
 from marketpipe.upbit.rest import UpbitRest
+from marketpipe.upbit.ws import UpbitWebSocket
 
 # 2026-09-23T12:34:56Z, a Wednesday, in the middle of everything.
 EPOCH_MS = 1_790_166_896_000
@@ -53,10 +54,12 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(config: Config | None = None, *, behind_s: int = 0, **options: Any) -> AsyncIterator[Rig]:
+async def open_rig(
+    config: Config | None = None, *, behind_s: int = 0, streams: bool = False, **options: Any
+) -> AsyncIterator[Rig]:
     """Open a pipeline to a simulator of its own; ``options`` are `SimConfig` fields (40 markets by default).
 
-    ``behind_s``: how far this machine's clock is behind the exchange's.
+    ``behind_s``: how far this machine's clock is behind the exchange's. ``streams``: with the WebSocket side.
     """
     clock = TrioClock(EPOCH_MS)
     our_clock = TrioClock(EPOCH_MS - behind_s * 1000)
@@ -72,5 +75,26 @@ async def open_rig(config: Config | None = None, *, behind_s: int = 0, **options
         transport=SimTransport(sim),
     ) as rest:
         exchange = Recorder(rest)
-        async with run_pipeline(config, exchange, clock=our_clock, draw=lambda: 0.5) as market:
+        async with (
+            stream_of(sim, config, our_clock) if streams else nullcontext() as stream,
+            run_pipeline(config, exchange, clock=our_clock, stream=stream, draw=lambda: 0.5) as market,
+        ):
             yield Rig(market, sim, exchange, clock)
+
+
+@asynccontextmanager
+async def stream_of(sim: SimExchange, config: Config, clock: TrioClock) -> AsyncIterator[UpbitWebSocket]:
+    """The WebSocket side of ``sim`` in memory: real frames over memory streams."""
+    subscriptions, buffers = config.subscriptions, config.buffers
+    async with trio.open_nursery() as nursery:
+        yield UpbitWebSocket(
+            "ws://sim/websocket/v1",
+            clock=clock,
+            handshake_s=subscriptions.handshake_s,
+            ping_s=subscriptions.ping_s,
+            pong_s=subscriptions.pong_s,
+            frames=buffers.frames,
+            frame_bytes=buffers.frame_bytes,
+            dial=memory_dial(sim, nursery),
+        )
+        nursery.cancel_scope.cancel(reason="the rig is taken down")

@@ -7,16 +7,17 @@ from typing import Any
 import attrs
 import pytest
 
-from marketpipe.config import REGIONS, CacheOptions, Config, Limits, Retry
+from marketpipe.config import REGIONS, Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
 
 NUMBERS = [
     (group, field.name)
-    for group in (Limits, Retry, CacheOptions)
+    for group in (Limits, Retry, CacheOptions, Subscriptions, Buffers)
     for field in attrs.fields(group)
-    if isinstance(field.default, int | float)
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool)
 ]
 COUNTS = [(group, name) for group, name in NUMBERS if isinstance(attrs.fields_dict(group)[name].default, int)]
-MAY_BE_ZERO = {"guard_s", "abandoned_hold_s", "listing_max_age_s"}
+MAY_BE_ZERO = {"guard_s", "abandoned_hold_s", "listing_max_age_s", "settle_s"}
+LEAST = {(Buffers, "candles"): 3}
 
 
 def test_the_defaults_are_valid_and_equal():
@@ -25,7 +26,9 @@ def test_the_defaults_are_valid_and_equal():
 
 
 def test_every_number_that_can_be_set_is_among_those_tested():
-    assert len(NUMBERS) == len(attrs.fields(Limits)) + len(attrs.fields(Retry)) + 2
+    others = {"freshness", "auto"}
+    fields = [field for group in (Limits, Retry, CacheOptions, Subscriptions, Buffers) for field in attrs.fields(group)]
+    assert [name for _, name in NUMBERS] == [field.name for field in fields if field.name not in others]
 
 
 @pytest.mark.parametrize(("group", "name"), NUMBERS)
@@ -54,9 +57,21 @@ def test_what_is_no_number_is_named(group: type[Any], name: str, value: Any):
 
 @pytest.mark.parametrize(("group", "name"), COUNTS)
 def test_a_count_is_whole(group: type[Any], name: str):
-    assert getattr(group(**{name: 3}), name) == 3
-    with pytest.raises(ValueError, match=rf"{name} must be a whole number of at least 1, was 2\.0"):
-        group(**{name: 2.0})
+    least = LEAST.get((group, name), 1)
+    assert getattr(group(**{name: least}), name) == least
+    for value in (4.0, least - 1):
+        with pytest.raises(
+            ValueError, match=rf"^{group.__name__}\.{name} must be a .* of at least {least}, was {value}$"
+        ):
+            group(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, 1, "yes", None, "False"])
+def test_a_switch_is_true_or_false_and_nothing_like_it(value: Any):
+    assert [Subscriptions(auto=switch).auto for switch in (True, False)] == [True, False]
+    with pytest.raises(TypeError, match=r"^Subscriptions\.auto must be True or False, was ") as misuse:
+        Subscriptions(auto=value)
+    assert str(misuse.value).endswith(repr(value))
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -89,6 +104,61 @@ def test_a_base_url_takes_the_place_of_the_region(base_url: str, rest_url: str):
     assert Config(base_url=base_url, region="sg").rest_url == rest_url
 
 
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_streams_from_the_host_it_answers_from(region: str):
+    host = REGIONS[region].removeprefix("https://")
+    assert Config(region=region).stream_url == f"wss://{host}/websocket/v1"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "stream_url"),
+    [
+        ("http://127.0.0.1:8600", "ws://127.0.0.1:8600/websocket/v1"),
+        ("http://127.0.0.1:8600/", "ws://127.0.0.1:8600/websocket/v1"),
+        ("https://proxy.example/upbit/", "wss://proxy.example/upbit/websocket/v1"),
+        ("http://[::1]:8600", "ws://[::1]:8600/websocket/v1"),
+    ],
+)
+def test_streams_are_found_where_the_rest_is(base_url: str, stream_url: str):
+    """In plain text if and only if it is."""
+    assert Config(base_url=base_url, region="sg").stream_url == stream_url
+
+
+@pytest.mark.parametrize("ws_url", ["ws://127.0.0.1:8600/websocket/v1", "wss://proxy.example/other/path/"])
+def test_an_address_for_streams_is_taken_as_it_is(ws_url: str):
+    config = Config(ws_url=ws_url, base_url="http://127.0.0.1:8600")
+    assert config.stream_url == ws_url
+    assert config.rest_url == "http://127.0.0.1:8600"
+
+
+@pytest.mark.parametrize(
+    "ws_url",
+    [
+        "",
+        "127.0.0.1:8600",
+        "http://127.0.0.1:8600/websocket/v1",
+        "https://host",
+        "ws://",
+        "wss:///websocket/v1",
+        "ws://host:port",
+        "ws://host:99999",
+        "ws://host:0",
+        "ws://[::1",
+    ],
+)
+def test_an_address_that_cannot_stream_is_named(ws_url: str):
+    with pytest.raises(ValueError, match=r"^Config\.ws_url must be a ws\(s\) URL such as 'ws://127.") as misuse:
+        Config(ws_url=ws_url)
+    assert str(misuse.value).endswith(f"was {ws_url!r}")
+
+
+@pytest.mark.parametrize("ws_url", [8600, b"ws://host", True])
+def test_an_address_for_streams_of_another_type_is_named(ws_url: Any):
+    with pytest.raises(TypeError, match=r"^Config\.ws_url must be a str such as 'ws://127.") as misuse:
+        Config(ws_url=ws_url)
+    assert str(misuse.value).endswith(f"was {ws_url!r}")
+
+
 @pytest.mark.parametrize(
     "base_url",
     [
@@ -115,7 +185,17 @@ def test_an_address_of_another_type_is_named(base_url: Any):
     assert str(misuse.value).endswith(f"was {base_url!r}")
 
 
-@pytest.mark.parametrize(("name", "value"), [("limits", 10), ("retry", Limits()), ("cache", None)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limits", 10),
+        ("retry", Limits()),
+        ("cache", None),
+        ("subscriptions", Buffers()),
+        ("subscriptions", False),
+        ("buffers", 1000),
+    ],
+)
 def test_a_group_of_options_is_of_its_own_type(name: str, value: Any):
     with pytest.raises(TypeError, match=f"'{name}' must be ") as misuse:
         Config(**{name: value})

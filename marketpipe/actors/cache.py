@@ -4,6 +4,10 @@ It holds each value before it lets the caller have it, so that whoever asks agai
 second request within the fast tier's 200 ms is impossible. Reading needs no channel: `view` is read in the caller's
 own task, synchronously.
 
+What a stream keeps current lies in `Cache.live`, where the connections write it in the task that reads the socket: one
+hop less for thousands of values a second. When a stream is not certain any more, its values are demoted to the cache's
+own tiers at once, with the time they were received, so that they age like any other.
+
 How long a value stays fresh is the policy of `marketpipe.core.freshness`; what it needs to know of each market's pace
 is learnt from the tickers that pass through.
 """
@@ -23,6 +27,7 @@ from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.expiring import MISSING, CacheStatistics, ExpiringCache, Missing
 from marketpipe.core.freshness import Activities, Kind
 from marketpipe.core.listing import MarketList
+from marketpipe.core.live import LiveEntry, LiveValues
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.models import Candle, Orderbook, Ticker, Trade
 
@@ -64,6 +69,8 @@ class Cache:
     _options: CacheOptions
     _tiers: dict[Kind, ExpiringCache[Any, Any]] = attrs.field(init=False)
     _activities: Activities = attrs.field(init=False)
+    live_tickers: LiveValues[Ticker] = attrs.field(factory=LiveValues, init=False)
+    live_orderbooks: LiveValues[Orderbook] = attrs.field(factory=LiveValues, init=False)
 
     def __attrs_post_init__(self) -> None:
         entries = dict.fromkeys(Kind, self._options.entries) | {Kind.CANDLES: self._options.candle_pages}
@@ -78,8 +85,8 @@ class Cache:
         """What readers may touch."""
         tiers = self._tiers
         return CacheView(
-            ticker=tiers[Kind.TICKER].get,
-            orderbook=tiers[Kind.ORDERBOOK].get,
+            ticker=_live_first(self.live_tickers, tiers[Kind.TICKER]),
+            orderbook=_live_first(self.live_orderbooks, tiers[Kind.ORDERBOOK]),
             trades=tiers[Kind.TRADES].get,
             candles=tiers[Kind.CANDLES].get,
             markets=tiers[Kind.MARKETS].get,
@@ -87,7 +94,27 @@ class Cache:
 
     def statistics(self) -> Mapping[Kind, CacheStatistics]:
         """Hits, misses and entries by kind."""
-        return {kind: tier.statistics() for kind, tier in self._tiers.items()}
+        statistics = {kind: tier.statistics() for kind, tier in self._tiers.items()}
+        for kind, live in ((Kind.TICKER, self.live_tickers), (Kind.ORDERBOOK, self.live_orderbooks)):
+            statistics[kind] = attrs.evolve(statistics[kind], live_hits=live.hits, live=len(live))
+        return statistics
+
+    def demote(
+        self, kind: Literal[Kind.TICKER, Kind.ORDERBOOK], gone: Iterable[tuple[str, LiveEntry[Any]]], now_ms: int
+    ) -> None:
+        """Their streams are not certain any more: these age from their receipt, by the TTL policy."""
+        now_s, tier = trio.current_time(), self._tiers[kind]
+        for market, entry in gone:
+            held = tier.peek(market)
+            if held is MISSING or entry.value.exchange_ms >= held.exchange_ms:
+                ttl_s = self._activities.ttl_s(kind, market, now_s, now_ms)
+                tier.put(market, entry.value, ttl_s, entry.received_s)
+
+    def learn_from_live(self, now_ms: int) -> None:
+        """Look at the live tickers' pace; once a second is often enough."""
+        now_s = trio.current_time()
+        for ticker in self.live_tickers.values():
+            self._activities.observe(ticker, now_s, now_ms)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep and deliver answers until the batcher closes its end."""
@@ -125,8 +152,10 @@ class Cache:
     def _keep_one(self, key: Key, value: Any, now_s: float, now_ms: int) -> None:
         match key:
             case Wanted(Group.TICKER, market):
+                self.live_tickers.fetched(market, value, now_s)
                 self._put_newer(Kind.TICKER, market, value, _stamped, now_s, now_ms)
             case Wanted(_, market):
+                self.live_orderbooks.fetched(market, value, now_s)
                 self._put_newer(Kind.ORDERBOOK, market, value, _stamped, now_s, now_ms)
             case TradesRequest(market=market, cursor=None, days_ago=0):
                 self._put_newer(Kind.TRADES, market, value, _last_traded, now_s, now_ms)
@@ -164,6 +193,14 @@ class Cache:
 
     def _put(self, kind: Kind, key: Any, value: Any, market: str | None, now_s: float, now_ms: int) -> None:
         self._tiers[kind].put(key, value, self._activities.ttl_s(kind, market, now_s, now_ms))
+
+
+def _live_first(live: LiveValues[Any], tier: ExpiringCache[str, Any]) -> Reader[str, Any]:
+    def read(key: str, max_age_s: float | None = None) -> Any:
+        value = live.get(key) if max_age_s is None else live.get(key, trio.current_time() - max_age_s)
+        return tier.get(key, max_age_s) if value is None else value
+
+    return read
 
 
 def _stamped(value: Ticker | Orderbook) -> int:

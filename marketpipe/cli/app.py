@@ -17,6 +17,7 @@ COMMANDS = {
     "trades": "marketpipe.cli.asking",
     "candles": "marketpipe.cli.asking",
     "markets": "marketpipe.cli.asking",
+    "watch": "marketpipe.cli.watch",
     "sim": "marketpipe.cli.simulate",
 }
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import attrs
 import click
 import trio
 
 from marketpipe.cli import checks
-from marketpipe.cli.paper import Groups, JsonPaper, Paper, TextPaper
+from marketpipe.cli.paper import Groups, JsonPaper, Limits, Paper, TextPaper
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run, start_logging
 from marketpipe.cli.steps import DISTINCT, SAMPLES, STEPS, Stage
@@ -28,6 +30,8 @@ from marketpipe.sim import SimConfig, SpawnedSimulator, World, spawn_simulator
 __all__ = ["demo"]
 
 STATS_S = 5.0
+# Rate-limit groups that are no requests for data, and their limits.
+WEBSOCKET = {"websocket-connect": attrgetter("connect_limit"), "websocket-message": attrgetter("message_limit")}
 
 
 @click.command()
@@ -64,8 +68,9 @@ async def _demonstrate(config: SimConfig, paper: Paper) -> int:
         async with patience("starting a simulated exchange and learning its market"):
             simulator, world = await _prepare(config, nursery)
         groups, broken = await _walk(simulator, world, paper)
-        broken += _over_the_limit(groups, config.limit)
-        paper.end(groups, config.limit, broken)
+        limits = _limits(config, groups)
+        broken += _over_the_limit(groups, limits)
+        paper.end(groups, limits, broken)
         nursery.cancel_scope.cancel(reason="the demo is over")
     for line in broken:
         print(f"marketpipe: broken promise: {line}", file=sys.stderr)
@@ -108,43 +113,67 @@ def _names(world: World) -> list[str]:
 
 async def _walk(simulator: SpawnedSimulator, world: World, paper: Paper) -> tuple[Groups, list[str]]:
     broken = []
-    groups = await _groups(simulator)
+    seen = _Seen(simulator.base_url)
+    groups = await seen.groups()
     async with open_pipeline(base_url=simulator.base_url) as market:
         paper.begin(simulator.config)
-        stage = Stage(market, world, SystemClock(), _names(world))
+        stage = Stage(market, world, SystemClock(), _names(world), seen)
         for step in STEPS:
             before = groups
             async with patience(step.__name__.replace("_", " ")):
                 shown = await step(stage)
-            groups = await _groups(simulator)
+            groups = await seen.groups()
             paper.step(shown, _requests(groups) - _requests(before))
             broken += [f"{shown.asked}: {line}" for line in shown.wrong]
     return groups, broken
 
 
 def _requests(groups: Groups) -> int:
-    return sum(group["requests"] for group in groups.values())
+    return sum(group["requests"] for name, group in groups.items() if name not in WEBSOCKET)
 
 
-async def _groups(simulator: SpawnedSimulator) -> Groups:
-    """What the simulator has counted since it started."""
-    text = await trio.to_thread.run_sync(_read, f"{simulator.base_url}/sim/stats", abandon_on_cancel=True)
-    groups: Groups = json.loads(text)["groups"]
-    return groups
+@attrs.frozen
+class _Seen:
+    """The simulator's own side, over HTTP."""
+
+    base_url: str
+
+    async def groups(self) -> Groups:
+        """What it has counted since it started, by rate-limit group."""
+        groups: Groups = (await self.statistics())["groups"]
+        return groups
+
+    async def statistics(self) -> Mapping[str, Any]:
+        """Everything it has seen."""
+        statistics: Mapping[str, Any] = await self._call("/sim/stats")
+        return statistics
+
+    async def strike(self, fault: Mapping[str, Any]) -> None:
+        """Let something go wrong."""
+        await self._call("/sim/faults", json.dumps(fault).encode())
+
+    async def _call(self, path: str, body: bytes | None = None) -> Any:
+        request = Request(self.base_url + path, data=body)
+        return json.loads(await trio.to_thread.run_sync(_read, request, abandon_on_cancel=True))
 
 
-def _read(url: str) -> bytes:
-    with urlopen(url, timeout=STATS_S) as reply:
+def _read(request: Request) -> bytes:
+    with urlopen(request, timeout=STATS_S) as reply:
         return bytes(reply.read())
 
 
-def _over_the_limit(groups: Groups, limit: int) -> list[str]:
+def _limits(config: SimConfig, groups: Groups) -> Limits:
+    """How much each group may see in a second; of messages, each connection."""
+    return {name: WEBSOCKET[name](config) if name in WEBSOCKET else config.limit for name in groups}
+
+
+def _over_the_limit(groups: Groups, limits: Limits) -> list[str]:
     broken = []
     for name, group in groups.items():
         if group["refused"]:
             broken.append(f"{group['refused']} requests of group {name} were refused")
-        if group["greatest_per_second"] > limit:
+        if group["greatest_per_second"] > limits[name]:
             broken.append(
-                f"{group['greatest_per_second']} requests of group {name} in one second, the limit is {limit}"
+                f"{group['greatest_per_second']} requests of group {name} in one second, the limit is {limits[name]}"
             )
     return broken

@@ -14,10 +14,11 @@ from marketpipe.cli.rows import json_line
 from marketpipe.cli.steps import Shown
 from marketpipe.sim import SimConfig
 
-__all__ = ["Groups", "JsonPaper", "Paper", "TextPaper"]
+__all__ = ["Groups", "JsonPaper", "Limits", "Paper", "TextPaper"]
 
 # The simulator's count, by rate-limit group.
 Groups = Mapping[str, Mapping[str, int]]
+Limits = Mapping[str, int]
 
 
 class Paper(Protocol):
@@ -31,8 +32,8 @@ class Paper(Protocol):
         """One step and what it cost."""
         ...
 
-    def end(self, groups: Groups, limit: int, broken: Sequence[str]) -> None:
-        """The limit, and whether every promise was kept."""
+    def end(self, groups: Groups, limits: Limits, broken: Sequence[str]) -> None:
+        """The limits, and whether every promise was kept."""
         ...
 
 
@@ -63,13 +64,13 @@ class TextPaper:
             click.secho("all equal to the simulator's truth", fg="green")
         click.echo()
 
-    def end(self, groups: Groups, limit: int, broken: Sequence[str]) -> None:
+    def end(self, groups: Groups, limits: Limits, broken: Sequence[str]) -> None:
         click.secho("What the simulator counted", bold=True)
-        click.echo(f"   {'group':<12}{'requests':>10}{'refused':>10}{'greatest in any rolling second':>34}")
+        click.echo(f"   {'group':<18}{'requests':>10}{'refused':>10}{'greatest in any rolling second':>34}")
         for name, group in groups.items():
             if group["requests"]:
-                greatest = f"{group['greatest_per_second']} of {limit}"
-                click.echo(f"   {name:<12}{group['requests']:>10}{group['refused']:>10}{greatest:>34}")
+                greatest = f"{group['greatest_per_second']} of {limits[name]}"
+                click.echo(f"   {name:<18}{group['requests']:>10}{group['refused']:>10}{greatest:>34}")
         if broken:
             click.secho(f"\n{len(broken)} promises were broken.", fg="red", bold=True)
         else:
@@ -85,12 +86,22 @@ class JsonPaper:
     def step(self, shown: Shown, requests: int) -> None:
         click.echo(json_line({**attrs.asdict(shown), "requests": requests}))
 
-    def end(self, groups: Groups, limit: int, broken: Sequence[str]) -> None:
-        click.echo(json_line({"limit": limit, "groups": groups, "broken": broken}))
+    def end(self, groups: Groups, limits: Limits, broken: Sequence[str]) -> None:
+        click.echo(json_line({"limits": limits, "groups": groups, "broken": broken}))
 
 
 def _cost(shown: Shown, requests: int) -> str:
-    if not requests:
+    if not requests and shown.subscribes is None:
         return "from memory"  # how fast memory is says nothing about the pipe
-    rate = f" = {figures.rate(shown.count, shown.unit, shown.elapsed_s)}" if shown.count > 1 else ""
-    return f"in {shown.elapsed_s * 1000:,.0f} ms{rate}, {requests} request{'' if requests == 1 else 's'}"
+    spent = [f"in {shown.elapsed_s * 1000:,.0f} ms"]
+    if shown.subscribes is None and shown.count > 1:  # how fast a stream is, is the market's doing
+        spent[0] += f" = {figures.rate(shown.count, shown.unit, shown.elapsed_s)}"
+    if shown.subscribes is not None:
+        spent.append(_counted(shown.subscribes, "subscribe message"))
+    if requests:
+        spent.append(_counted(requests, "request"))
+    return ", ".join(spent)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -23,7 +23,7 @@ from marketpipe.pipeline import open_pipeline
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Answer", "Question", "answer", "show"]
+__all__ = ["Answer", "Question", "answer", "open_market", "show"]
 
 # What is piped as a table has no edge to fit into.
 PIPED_WIDTH = 1_000
@@ -49,7 +49,7 @@ def answer(target: Target, question: Question) -> NoReturn:
     """Ask ``question`` of ``target``, show what came, and leave: with exit code 1 if any part of it failed."""
 
     async def command() -> int:
-        async with _open_market(target) as market:
+        async with open_market(target) as market:
             async with patience(lambda: waiting_for(market.status())):
                 answered = await question(market)
             _print(answered, as_json=target.as_json)
@@ -73,7 +73,8 @@ def show(table: RenderableType) -> None:
 
 
 @asynccontextmanager
-async def _open_market(target: Target) -> AsyncGenerator[Client]:
+async def open_market(target: Target) -> AsyncGenerator[Client]:
+    """A pipeline to whom ``target`` names, with a simulator of its own if that is wished."""
     if not target.sim:
         async with open_pipeline(target.config) as market:
             yield market

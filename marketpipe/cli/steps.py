@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -10,10 +11,10 @@ import trio
 from marketpipe.cli import figures, truth
 from marketpipe.client import Client
 from marketpipe.clock import Clock
-from marketpipe.models import Ticker
+from marketpipe.models import Gap, Source, Ticker, Trade
 from marketpipe.sim import World
 
-__all__ = ["STEPS", "Shown", "Stage", "Step"]
+__all__ = ["STEPS", "Shown", "Simulated", "Stage", "Step"]
 
 DISTINCT = 500
 CALLERS = 250
@@ -22,21 +23,43 @@ CANDLES = 1_000
 PAGES = 30
 BOOK = TRADED = "KRW-BTC"
 SAMPLES = ("KRW-BTC", "KRW-ETH", "BTC-ETH")
+LISTENERS = 200
+LISTENED = 10
+# Live trades before the loss and after the repair, how long nobody can connect, and when to give up.
+LISTEN_S = 1.5
+AWAY_S = 1.0
+PATIENCE_S = 20.0
+
+
+class Simulated(Protocol):
+    """The simulator's own side."""
+
+    async def statistics(self) -> Mapping[str, Any]:
+        """What it has seen so far: ``/sim/stats``."""
+        ...
+
+    async def strike(self, fault: Mapping[str, Any]) -> None:
+        """Let something go wrong: ``/sim/faults``."""
+        ...
 
 
 @attrs.frozen
 class Stage:
-    """What a step works with: the pipe, the truth, and which markets there are."""
+    """What a step works with: the pipe, the truth, which markets there are, and whoever plays the exchange."""
 
     market: Client
     world: World
     clock: Clock
     names: Sequence[str]
+    simulator: Simulated
 
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """What came of a step. ``count`` of ``unit`` in ``elapsed_s``; ``wrong``: what differs from the truth."""
+    """What came of a step. ``count`` of ``unit`` in ``elapsed_s``; ``wrong``: what differs from the truth.
+
+    ``subscribes``: the subscribe messages it took, of a step that listens.
+    """
 
     asked: str
     came: Sequence[str]
@@ -44,6 +67,7 @@ class Shown:
     unit: str
     elapsed_s: float
     wrong: Sequence[str]
+    subscribes: int | None = None
 
 
 Step = Callable[[Stage], Awaitable[Shown]]
@@ -175,6 +199,101 @@ async def more_pages_than_a_second_allows(stage: Stage) -> Shown:
     )
 
 
+async def independent_listeners(stage: Stage) -> Shown:
+    """Listeners who know nothing of each other, one symbol each, all at once."""
+    names, asked_ms, before = stage.names[:LISTENERS], stage.clock.now_ms(), await _subscribes(stage)
+    firsts: dict[str, Ticker] = {}
+    everybody = trio.Event()
+
+    async def listener(name: str) -> None:
+        async with stage.market.stream_ticker(name) as tickers:
+            async for ticker in tickers:
+                if isinstance(ticker, Ticker):
+                    firsts[name] = ticker
+                    break
+            if len(firsts) == len(names):
+                everybody.set()
+            await everybody.wait()
+
+    began_s = trio.current_time()
+    with trio.move_on_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(listener, name)
+            await everybody.wait()
+            elapsed_s, subscribes = trio.current_time() - began_s, await _subscribes(stage) - before
+            nursery.cancel_scope.cancel(reason="everybody has heard something")
+    if not everybody.is_set():
+        elapsed_s, subscribes = PATIENCE_S, await _subscribes(stage) - before
+    return Shown(
+        asked=f"{len(names)} independent listeners, one symbol each: stream_ticker(symbol), until each has a value",
+        came=_prices(firsts.values()),
+        count=len(firsts),
+        unit="first values",
+        elapsed_s=elapsed_s,
+        wrong=[*_failures(set(names) - set(firsts)), *truth.wrong_tickers(stage.world, firsts.values(), asked_ms)],
+        subscribes=subscribes,
+    )
+
+
+async def a_lost_connection(stage: Stage) -> Shown:
+    """Live trades while the connection is dropped, and cannot be made again for a while."""
+    names = [name for name in stage.names if name.startswith("KRW-")][:LISTENED]
+    before, began_s = await _subscribes(stage), trio.current_time()
+    heard = _Heard()
+    async with stage.market.stream_trade(names) as stream, trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            async for event in stream:
+                heard.take(event)
+
+        nursery.start_soon(listen)
+        await trio.sleep(LISTEN_S)
+        await stage.simulator.strike({"kind": "ws-down", "for_s": AWAY_S})
+        with trio.move_on_after(PATIENCE_S):
+            await heard.mended.wait()
+            await trio.sleep(LISTEN_S)
+        nursery.cancel_scope.cancel(reason="enough was heard")
+    elapsed_s = trio.current_time() - began_s
+    missed = sum(trade.source is Source.REST for trade in heard.trades)
+    return Shown(
+        asked=f"live trades of {len(names)} markets, the connection lost meanwhile: stream_trade([...])",
+        came=[heard.told(), f"{missed} trades of that time fetched, and put where they belong"],
+        count=len(heard.trades),
+        unit="trades",
+        elapsed_s=elapsed_s,
+        wrong=[*heard.unmended(), *truth.wrong_streams(stage.world, heard.trades, stage.clock.now_ms())],
+        subscribes=await _subscribes(stage) - before,
+    )
+
+
+@attrs.define(eq=False)
+class _Heard:
+    """Trades in the order in which they came, and by market the gap between them."""
+
+    trades: list[Trade] = attrs.field(factory=list)
+    mended: trio.Event = attrs.field(factory=trio.Event)
+    _gaps: dict[str, Gap] = attrs.field(factory=dict)
+
+    def take(self, event: Trade | Gap) -> None:
+        if isinstance(event, Trade):
+            self.trades.append(event)
+            return
+        self._gaps[event.market] = event
+        if all(gap.repaired for gap in self._gaps.values()):
+            self.mended.set()
+
+    def told(self) -> str:
+        causes = {gap.cause: None for gap in self._gaps.values()}
+        longest_s = max((gap.end_ms - gap.start_ms for gap in self._gaps.values()), default=0) / 1000
+        return f"a gap of up to {longest_s:.1f} s told in {len(self._gaps)} markets: {', '.join(causes)}"
+
+    def unmended(self) -> list[str]:
+        if not self._gaps:
+            return ["no gap was told"]
+        return [f"{name}: not mended, {gap.proof}" for name, gap in self._gaps.items() if not gap.repaired]
+
+
 STEPS: tuple[Step, ...] = (
     the_market_list,
     distinct_symbols,
@@ -183,7 +302,14 @@ STEPS: tuple[Step, ...] = (
     the_newest_trades,
     many_candles,
     more_pages_than_a_second_allows,
+    independent_listeners,
+    a_lost_connection,
 )
+
+
+async def _subscribes(stage: Stage) -> int:
+    """Subscribe messages that the exchange has received so far."""
+    return int((await stage.simulator.statistics())["streams"]["subscribes"])
 
 
 def _prices(tickers: Iterable[Ticker]) -> list[str]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from marketpipe.models import Candle, CandleSeries, CandleState, Market, Orderbook, Side, Ticker, Trade
 from marketpipe.sim import World
 
-__all__ = ["wrong_book", "wrong_candles", "wrong_markets", "wrong_tickers", "wrong_trades"]
+__all__ = ["wrong_book", "wrong_candles", "wrong_markets", "wrong_streams", "wrong_tickers", "wrong_trades"]
 
 DAY_MS = 86_400_000
 
@@ -49,6 +49,16 @@ def wrong_trades(world: World, trades: Sequence[Trade], now_ms: int) -> list[str
     ours = [(trade.sequential_id, trade.price, trade.volume, trade.side is Side.BUY) for trade in trades]
     theirs = [(deal.sequential_id, _e8(deal.price), _e8(deal.volume), deal.buy) for deal in true]
     return [] if ours == theirs else [f"{newest.market}: the trades differ"]
+
+
+def wrong_streams(world: World, trades: Iterable[Trade], now_ms: int) -> list[str]:
+    """Of each market, every trade from its first to its last, once and in the order in which they were made."""
+    markets: dict[str, list[Trade]] = {}
+    for trade in trades:
+        markets.setdefault(trade.market, []).append(trade)
+    if not markets:
+        return ["no trade came"]
+    return [line for market in markets.values() for line in wrong_trades(world, market[::-1], now_ms)]
 
 
 def wrong_candles(world: World, series: CandleSeries, now_ms: int) -> list[str]:

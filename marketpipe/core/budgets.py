@@ -21,14 +21,19 @@ class Remains:
     """What is left of a budget when nobody uses it any more: how long each slot still rests, and how long the ban."""
 
     resting_s: Mapping[Group, tuple[float, ...]]
+    connects_resting_s: tuple[float, ...]
     banned_for_s: float
 
 
 @attrs.define(eq=False)
 class Budgets:
-    """Shared by every batcher that asks the same exchange. ``listeners`` are called when slots may have come free."""
+    """Shared by every pipeline to the same exchange. ``listeners`` are called when slots may have come free.
+
+    ``slots``: requests of each rate-limit group. ``connects``: connections of the stream.
+    """
 
     slots: Mapping[Group, Slots]
+    connects: Slots
     ban: Ban = attrs.field(factory=Ban)
     listeners: list[Callable[[], None]] = attrs.field(factory=list, init=False)
 
@@ -41,13 +46,14 @@ class Budgets:
         """What a later budget for the same address has to respect. Requests in flight must have been given back."""
         until_s = self.ban.until_s(now_s)
         resting_s = {group: slots.resting_s(now_s) for group, slots in self.slots.items()}
-        return Remains(resting_s, 0.0 if until_s is None else until_s - now_s)
+        return Remains(resting_s, self.connects.resting_s(now_s), 0.0 if until_s is None else until_s - now_s)
 
     def take_over(self, remains: Remains, passed_s: float, now_s: float) -> None:
         """Respect what an earlier budget left ``passed_s`` ago. Its clock and this one's need not agree."""
-        for group, resting_s in remains.resting_s.items():
+        left = [(self.slots[group], resting_s) for group, resting_s in remains.resting_s.items()]
+        for slots, resting_s in [*left, (self.connects, remains.connects_resting_s)]:
             for left_s in resting_s:
                 if left_s > passed_s:
-                    self.slots[group].rest(now_s + left_s - passed_s)
+                    slots.rest(now_s + left_s - passed_s)
         if remains.banned_for_s > passed_s:
             self.ban.ban(now_s, remains.banned_for_s - passed_s)

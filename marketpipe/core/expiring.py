@@ -37,7 +37,8 @@ MISSING: Final[Literal[Missing.MISSING]] = Missing.MISSING
 class CacheStatistics:
     """Counts since the start; ``entries`` is how many fresh values there are now.
 
-    ``evictions``: values that had to make room while they were still fresh.
+    ``evictions``: values that had to make room while they were still fresh. ``live_hits``: answered with a value that
+    a stream keeps current; ``live``: how many of those there are now. They are no entries.
     """
 
     fast_hits: int
@@ -45,11 +46,13 @@ class CacheStatistics:
     misses: int
     entries: int
     evictions: int
+    live_hits: int = 0
+    live: int = 0
 
     @property
     def hit_rate(self) -> float:
         """The share of questions answered from memory, 0..1; 0.0 before the first."""
-        hits = self.fast_hits + self.memory_hits
+        hits = self.fast_hits + self.memory_hits + self.live_hits
         return hits / (hits + self.misses) if hits + self.misses else 0.0
 
 
@@ -89,10 +92,14 @@ class ExpiringCache(Generic[K, V]):
         self._entries: _Entries[K] = _Entries(maxsize, timer)
         self._fast_hits = self._memory_hits = self._misses = 0
 
-    def put(self, key: K, value: V, ttl_s: float) -> None:
-        """Keep ``value``, received just now, for ``ttl_s`` (``math.inf``: until replaced), at least for ``fast_s``."""
-        now_s = self._timer()
-        self._entries[key] = _Entry(value, now_s, now_s + max(self._fast_s, ttl_s))
+    def put(self, key: K, value: V, ttl_s: float, stored_s: float | None = None) -> None:
+        """Keep ``value`` for ``ttl_s`` (``math.inf``: until replaced), at least for ``fast_s``.
+
+        ``stored_s`` is when it was received, by the cache's timer; now, if nothing is said.
+        """
+        if stored_s is None:
+            stored_s = self._timer()
+        self._entries[key] = _Entry(value, stored_s, stored_s + max(self._fast_s, ttl_s))
 
     def get(self, key: K, max_age_s: float | None = None) -> V | Literal[Missing.MISSING]:
         """The fresh value of ``key``, or `MISSING`.

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from marketpipe.core.timeframes import Timeframe
+from marketpipe.models import Candle
 
 __all__ = ["STREAMED", "Frame", "Line", "Topic"]
 
@@ -47,8 +48,15 @@ class Topic(NamedTuple):
 
     @property
     def stream(self) -> str:
-        """The exchange's name of the stream: ``ticker``, ``candle.1m``."""
-        return f"candle.{STREAMED[self.timeframe]}" if self.timeframe is not None else self.line.value
+        """The exchange's name of the stream: ``ticker``, ``candle.60m``; it has none of bars of a day and more."""
+        if self.timeframe is None:
+            return self.line.value
+        return f"candle.{STREAMED.get(self.timeframe, self.timeframe)}"
+
+    @classmethod
+    def of_candle(cls, candle: Candle) -> Topic:
+        """The topic whose bar ``candle`` is."""
+        return cls(Line.CANDLE, candle.market, candle.timeframe)
 
     def __str__(self) -> str:
         return f"{self.stream} {self.market}"

@@ -7,17 +7,17 @@
 
     exchange = SimExchange(SimConfig(), TrioClock(epoch_ms))              # in memory, under a mock clock
     client = httpx.AsyncClient(transport=SimTransport(exchange), base_url="http://sim")
+    dial = memory_dial(exchange, nursery)                                 # streams of bytes, to speak WebSocket on
 """
 
 from marketpipe.sim.config import SimConfig
 from marketpipe.sim.exchange import SimExchange, SimRequest, SimStatistics
+from marketpipe.sim.fault_base import BadFault, Fault
 from marketpipe.sim.faults import (
-    BadFault,
     DnsFault,
     DownFault,
     DropFault,
     EditFault,
-    Fault,
     GarbageFault,
     HalfFault,
     HangFault,
@@ -25,6 +25,7 @@ from marketpipe.sim.faults import (
     ResetFault,
     StatusFault,
     WrongTypeFault,
+    WsRefuseFault,
 )
 from marketpipe.sim.limiter import GroupStatistics
 from marketpipe.sim.replies import SimReply
@@ -32,14 +33,33 @@ from marketpipe.sim.simulator import Simulator, open_simulator, run_simulator
 from marketpipe.sim.spawn import SpawnedSimulator, spawn_simulator
 from marketpipe.sim.transport import SimTransport
 from marketpipe.sim.world import World
+from marketpipe.sim.ws_faults import (
+    ClockSkewFault,
+    WsCloseFault,
+    WsDownFault,
+    WsDripFault,
+    WsDropFault,
+    WsDuplicateFault,
+    WsFault,
+    WsGarbageFault,
+    WsHalfFault,
+    WsMuteFault,
+    WsReorderFault,
+    WsStallFault,
+)
+from marketpipe.sim.ws_flood import FloodStatistics
+from marketpipe.sim.ws_hub import StreamStatistics
+from marketpipe.sim.ws_memory import memory_dial
 
 __all__ = [
     "BadFault",
+    "ClockSkewFault",
     "DnsFault",
     "DownFault",
     "DropFault",
     "EditFault",
     "Fault",
+    "FloodStatistics",
     "GarbageFault",
     "GroupStatistics",
     "HalfFault",
@@ -55,8 +75,22 @@ __all__ = [
     "Simulator",
     "SpawnedSimulator",
     "StatusFault",
+    "StreamStatistics",
     "World",
     "WrongTypeFault",
+    "WsCloseFault",
+    "WsDownFault",
+    "WsDripFault",
+    "WsDropFault",
+    "WsDuplicateFault",
+    "WsFault",
+    "WsGarbageFault",
+    "WsHalfFault",
+    "WsMuteFault",
+    "WsRefuseFault",
+    "WsReorderFault",
+    "WsStallFault",
+    "memory_dial",
     "open_simulator",
     "run_simulator",
     "spawn_simulator",

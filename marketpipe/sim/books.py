@@ -17,7 +17,7 @@ from marketpipe.sim.draw import draw, words
 from marketpipe.sim.tape import BUSY, DEEP, DUST, MID, THIN
 from marketpipe.sim.universe import SimMarket
 
-__all__ = ["DEPTH", "Book", "Level", "changed_ms", "draw_book"]
+__all__ = ["DEPTH", "Book", "Level", "changed_ms", "draw_book", "next_change_ms"]
 
 DEPTH = 30
 PERIODS_MS = {DEEP: 100, BUSY: 100, MID: 2_000, THIN: 20_000, DUST: 150_000}
@@ -51,6 +51,15 @@ def changed_ms(market: SimMarket, now_ms: int, opening_ms: int, last_ms: int) ->
     return max(grid_ms, opening_ms if period_ms == 100 else last_ms)
 
 
+def next_change_ms(market: SimMarket, after_ms: int, opening_ms: int, trade_ms: int) -> int:
+    """When the book changes next after ``after_ms``, given when the market opens and when its next trade is."""
+    if after_ms < opening_ms:
+        return opening_ms
+    period_ms = PERIODS_MS[market.activity]
+    grid_ms = after_ms - (after_ms - market.phase_ms) % period_ms + period_ms
+    return grid_ms if period_ms == 100 else min(grid_ms, trade_ms)
+
+
 def draw_book(seed: int, market: SimMarket, at_ms: int, last: Deal, level: int = 0) -> Book:
     """The book as of ``at_ms``, when ``last`` was the newest trade; ``level`` groups prices."""
     asks, bids = _sides(seed, market, at_ms, last)
@@ -63,8 +72,8 @@ def draw_book(seed: int, market: SimMarket, at_ms: int, last: Deal, level: int =
         at_ms,
         _padded(asks),
         _padded(bids),
-        sum(size for _, size in asks),
-        sum(size for _, size in bids),
+        sum([size for _, size in asks]),
+        sum([size for _, size in bids]),
         level,
     )
 
@@ -76,8 +85,8 @@ def _sides(seed: int, market: SimMarket, at_ms: int, last: Deal) -> tuple[list[L
     # Who bought paid the ask, who sold got the bid; a spread is never wider than a fiftieth of a dear price.
     spread = min(spread, max(1, price // 50))
     best_ask, best_bid = (price, price - spread) if last.buy else (price + spread, price)
-    asks = list(_side(market, best_ask, 1, words_[: _depth(seed, market, "ask")]))
-    bids = list(_side(market, best_bid, -1, words_[DEPTH : DEPTH + _depth(seed, market, "bid")]))
+    asks = _side(market, best_ask, 1, words_[: _depth(seed, market, "ask")])
+    bids = _side(market, best_bid, -1, words_[DEPTH : DEPTH + _depth(seed, market, "bid")])
     return asks, bids
 
 
@@ -87,15 +96,17 @@ def _depth(seed: int, market: SimMarket, side: str) -> int:
     return 3 + draw(DEPTH - 3, seed, market.code, side, "depth")
 
 
-def _side(market: SimMarket, best: int, direction: int, draws: Iterable[int]) -> Iterator[Level]:
-    price = best
+def _side(market: SimMarket, best: int, direction: int, draws: Iterable[int]) -> list[Level]:
+    # Hundreds of books a second are drawn for those who listen: this loop is most of their cost.
+    price, step, lot = best, market.step, market.lot
     gap = 7 if market.activity in (DEEP, BUSY) else 1
+    units: list[Level] = []
     for word in draws:
         if price < 1:
-            return
-        size = (3 + (word >> 8) % 997) * SIZE_FACTORS[word >> 29] * market.lot
-        yield price * market.step, size
-        price += direction * (1 if word & gap else 2 + (word >> 3 & 3))
+            break
+        units.append((price * step, (3 + (word >> 8) % 997) * SIZE_FACTORS[word >> 29] * lot))
+        price += direction if word & gap else direction * (2 + (word >> 3 & 3))
+    return units
 
 
 def _grouped(units: list[Level], level: int, direction: int, draws: tuple[int, ...]) -> Iterator[Level]:
@@ -115,4 +126,4 @@ def _grouped(units: list[Level], level: int, direction: int, draws: tuple[int, .
 
 
 def _padded(units: list[Level]) -> tuple[Level, ...]:
-    return (*units, *(EMPTY for _ in range(DEPTH - len(units))))
+    return (*units, *[EMPTY] * (DEPTH - len(units)))

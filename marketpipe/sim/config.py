@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import attrs
 
-__all__ = ["BanBody", "Refusal", "Region", "RowOrder", "SimConfig", "Window"]
+__all__ = ["BanBody", "Excess", "Refusal", "Region", "RowOrder", "SimConfig", "Window"]
 
 Window = Literal["fixed", "rolling", "first"]
 Refusal = Literal["text", "json", "empty"]
 BanBody = Literal["message", "bare"]
 RowOrder = Literal["request", "reversed", "sorted", "shuffled"]
 Region = Literal["kr", "sg", "id", "th"]
+Excess = Literal["close", "keep"]
 
 _Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -46,6 +47,13 @@ def _seconds(*, positive: bool) -> _Validator:
     return check
 
 
+def _chance(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{field.name} must be a number from 0 to 1, was {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{field.name} must be from 0 to 1, was {value!r}")
+
+
 def _one_of(*allowed: str) -> _Validator:
     def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
         if value not in allowed:
@@ -71,6 +79,17 @@ class SimConfig:
     - ``region``: whose fields are sent; ``kr`` has the most. ``row_order``: how a batch's rows are sorted.
     - ``duplicates``, ``future_to``, ``nonpositive_count``, ``unknown_quote``: see `marketpipe.sim.quotation.Options`.
     - ``gzip``: compress for clients that accept it, as Upbit does. Off by default: on loopback it only costs time.
+
+    Of WebSocket:
+
+    - ``connect_limit``: connections per second (group websocket-connect); ``message_limit`` and ``minute_limit``:
+      messages per second and per minute that each connection may send (websocket-message; reference/rate-limits,
+      2026-10-07). ``excess``: whether a message too many closes the connection, which nobody has written down.
+    - ``idle_s``: without a byte in or out for so long, a connection is dropped (60 s on the wire, 2026-09-23, though
+      the guide says 120).
+    - ``snapshot_s``: how long after a request its first snapshots come; the others take 1.9 times as long (170 to
+      190 ms and 330 to 350 ms, 2026-09-23), and a market's realtime comes after its snapshot. 0: all at once.
+    - ``reordered``, ``duplicated``: how many of the trades arrive late or twice, from 0 to 1.
     """
 
     seed: int = attrs.field(default=7, validator=_whole(0, 2**63 - 1))
@@ -92,3 +111,11 @@ class SimConfig:
     nonpositive_count: Literal["error", "one"] = attrs.field(default="error", validator=_one_of("error", "one"))
     unknown_quote: Literal["error", "skip"] = attrs.field(default="error", validator=_one_of("error", "skip"))
     gzip: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
+    connect_limit: int = attrs.field(default=5, validator=_whole(1))
+    message_limit: int = attrs.field(default=5, validator=_whole(1))
+    minute_limit: int = attrs.field(default=100, validator=_whole(1))
+    excess: Excess = attrs.field(default="close", validator=_one_of("close", "keep"))
+    idle_s: float = attrs.field(default=60.0, validator=_seconds(positive=True))
+    snapshot_s: float = attrs.field(default=0.18, validator=_seconds(positive=False))
+    reordered: float = attrs.field(default=0.0, validator=_chance)
+    duplicated: float = attrs.field(default=0.0, validator=_chance)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.timeframes import parse as parse_timeframe
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "handle", "listens_to"]
 
 PREFIX = "/sim"
+
+
+@attrs.frozen
+class _Flood:
+    per_second: float
+    for_s: float = 60.0
+
+
+_FLOOD = msgspec.json.Decoder(_Flood)
 
 
 class _BadRequest(Exception):
@@ -75,6 +85,24 @@ def _post_faults(exchange: SimExchange, request: SimRequest) -> Content:
 def _clear_faults(exchange: SimExchange, request: SimRequest) -> Content:
     exchange.clear_faults()
     return _list_faults(exchange, request)
+
+
+def _show_flood(exchange: SimExchange, request: SimRequest) -> Content:
+    return json_content(200, attrs.asdict(exchange.sockets.flood.statistics()))
+
+
+def _post_flood(exchange: SimExchange, request: SimRequest) -> Content:
+    try:
+        wish = _FLOOD.decode(request.body)
+        exchange.flood(wish.per_second, wish.for_s)
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise _BadRequest(f'the body must be JSON like {{"per_second": 5000, "for_s": 60}}: {exc}') from exc
+    return _show_flood(exchange, request)
+
+
+def _end_flood(exchange: SimExchange, request: SimRequest) -> Content:
+    exchange.end_flood()
+    return _show_flood(exchange, request)
 
 
 def _truth_candles(exchange: SimExchange, request: SimRequest) -> Content:
@@ -142,6 +170,7 @@ _ROUTES: dict[str, dict[str, Callable[[SimExchange, SimRequest], Content]]] = {
     "/sim/stats": {"GET": _stats},
     "/sim/reset": {"POST": _reset},
     "/sim/faults": {"GET": _list_faults, "POST": _post_faults, "DELETE": _clear_faults},
+    "/sim/flood": {"GET": _show_flood, "POST": _post_flood, "DELETE": _end_flood},
     "/sim/truth/candles": {"GET": _truth_candles},
     "/sim/truth/trades": {"GET": _truth_trades},
     "/sim/truth/ticker": {"GET": partial(_truth_batch, "/v1/ticker")},

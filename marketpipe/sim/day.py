@@ -13,7 +13,7 @@ import attrs
 
 from marketpipe.sim.tape import DAY_MS, HOUR_MS, HOURS, Rotation, Tape, make_tape
 
-__all__ = ["Bar", "Day", "Deal", "Span", "fold", "stored_ms"]
+__all__ = ["Bar", "Day", "Deal", "Span", "fold", "seen_ms", "stored_ms"]
 
 # Half-open, in epoch milliseconds.
 Span = tuple[int, int]
@@ -28,6 +28,12 @@ def stored_ms(at_ms: int, phase_ms: int) -> int:
     past the end of a bar (seen 2026-09-13).
     """
     return at_ms - (at_ms + phase_ms) % STORE_GRID_MS + STORE_GRID_MS - 1 + STORE_LAG_MS
+
+
+def seen_ms(now_ms: int, phase_ms: int) -> int:
+    """The last moment of which everything was stored by ``now_ms``: the inverse of `stored_ms`."""
+    stored = now_ms - STORE_GRID_MS + 1 - STORE_LAG_MS
+    return stored - (stored + phase_ms) % STORE_GRID_MS + STORE_GRID_MS - 1
 
 
 @attrs.frozen
@@ -112,6 +118,11 @@ class Day:
     def volume(self, first: int, end: int) -> int:
         """The volume of the trades ``[first, end)``."""
         sums = self.tape.size_sums
+        return (sums[end] - sums[first]) * self.lot
+
+    def bought(self, first: int, end: int) -> int:
+        """The volume of those of the trades ``[first, end)`` whose taker bought."""
+        sums = self.tape.bought_sums
         return (sums[end] - sums[first]) * self.lot
 
     def turnover(self, first: int, end: int) -> int:

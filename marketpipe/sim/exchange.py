@@ -1,13 +1,17 @@
 """One exchange behind whatever carries its requests: latency, limits, faults and the market, in that order.
 
 A transport (the socket server, the one in memory) hands in a `SimRequest` and gets a `SimReply`, whose ``ending`` says
-how much of it reaches the client. Nothing here knows sockets; nothing but `SimExchange.handle` waits.
+how much of it reaches the client. Nothing here knows streams of bytes; nothing but `SimExchange.handle` and
+`SimExchange.upgrade` waits.
 """
 
 from __future__ import annotations
 
+import errno
 import heapq
+import math
 import random
+import socket
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,10 +22,12 @@ import trio
 from marketpipe.clock import Clock
 from marketpipe.sim import control, quotation
 from marketpipe.sim.config import SimConfig
-from marketpipe.sim.faults import Ending, Fault, FaultTimeline, LatencyFault
-from marketpipe.sim.limiter import ORIGIN, GroupStatistics, Limiter, Verdict
+from marketpipe.sim.faults import Ending, Fault, LatencyFault
+from marketpipe.sim.limiter import CONNECT, MESSAGE, ORIGIN, GroupStatistics, Limiter, Verdict
 from marketpipe.sim.replies import TEXT, Content, SimReply, compose, refusal, spoil
+from marketpipe.sim.timeline import FaultTimeline
 from marketpipe.sim.world import World
+from marketpipe.sim.ws_hub import Sockets, StreamStatistics
 
 __all__ = ["SimExchange", "SimRequest", "SimStatistics"]
 
@@ -53,12 +59,16 @@ class SimRequest:
 
 @attrs.frozen
 class SimStatistics:
-    """What the simulator has seen: per rate-limit group, of connections, of paths it has not, of faults by kind."""
+    """What the simulator has seen: per rate-limit group, of connections, of paths it has not, of faults by kind.
+
+    ``connections`` are all that carry HTTP, also those that were upgraded; ``streams`` is about the latter alone.
+    """
 
     groups: dict[str, GroupStatistics]
     connections: dict[str, int]
     unrouted: int
     faults: dict[str, int]
+    streams: StreamStatistics
 
 
 @attrs.frozen(order=True)
@@ -87,6 +97,7 @@ class SimExchange:
         self._options = quotation.Options(**{name: getattr(config, name) for name in _HABITS})
         self._jitter = random.Random(config.seed)
         self._timeline = FaultTimeline(config.seed)
+        self.sockets = Sockets(config, clock, self.world, self._timeline)
         self._limiter = Limiter(config)
         self._unrouted = 0
         self._abandoned: list[_Journey] = []
@@ -99,16 +110,26 @@ class SimExchange:
         """
         if control.listens_to(request.path):
             return control.handle(self, request)
-        journey = self._depart(request)
-        try:
-            await trio.sleep_until(journey.arrives_s)
-        except trio.Cancelled:
-            arrives_s = max(journey.arrives_s, trio.current_time())
-            heapq.heappush(self._abandoned, attrs.evolve(journey, arrives_s=arrives_s))
-            raise
-        reply = self._arrive(journey)
-        await trio.sleep(journey.after_s)
-        return reply
+        return await self._travel(request, quotation.group_of(request.path))
+
+    async def upgrade(self, request: SimRequest) -> SimReply:
+        """Answer a request to speak WebSocket from now on: 101 if it may, otherwise why not."""
+        return await self._travel(request, CONNECT)
+
+    async def dial(self) -> None:
+        """Wait for as long as it takes to connect. Raises ``OSError``, as a network would, if nobody is there."""
+        await trio.sleep(self.config.latency_s + self._jitter.uniform(0, self.config.jitter_s))
+        match self._timeline.strike_dial(trio.current_time()):
+            case None:
+                return
+            case "dns":
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            case _:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    def one_way(self) -> float:
+        """Seconds that a message takes now from one end of an open connection to the other."""
+        return self.config.latency_s / 2 + self._jitter.uniform(0, 1) * self._jitter.uniform(0, self.config.jitter_s)
 
     async def warm_up(self) -> None:
         """Work out now what the first answers need, so that they are as quick as the later ones.
@@ -122,24 +143,45 @@ class SimExchange:
 
     def add_fault(self, fault: Fault) -> None:
         """Let ``fault`` begin now."""
-        self._timeline.add(fault, trio.current_time())
+        self._timeline.add(fault, trio.current_time(), self.sockets.newcomer)
+        self.sockets.ring()
 
     def clear_faults(self) -> None:
-        """Everything works again, for requests that have not left yet."""
+        """Everything works again, for requests that have not left yet and for the connections that are left."""
         self._timeline.clear()
+        self.sockets.ring()
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults that are not over, each with how many requests it ``struck``."""
+        """The faults that are not over, each with how many requests, connections or frames it ``struck``."""
         return self._timeline.describe(trio.current_time())
+
+    def flood(self, per_second: float, for_s: float) -> None:
+        """Send ``per_second`` frames a second for ``for_s`` seconds, instead of the market's own.
+
+        They go evenly to everything that is subscribed, on all connections together, and are no market truth: the last
+        state over and over with the present stamp, and trades with ids that tell when they were sent, in tenths of a
+        microsecond. It replaces a flood that is running. Raises ``ValueError`` for what is no rate or no time.
+        """
+        for name, value in (("per_second", per_second), ("for_s", for_s)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be more than 0, was {value!r}")
+        self.sockets.flood.start(per_second, for_s, trio.current_time())
+        self.sockets.ring()
+
+    def end_flood(self) -> None:
+        """Let the market speak for itself again."""
+        self.sockets.flood.stop()
+        self.sockets.ring()
 
     def statistics(self) -> SimStatistics:
         """What has been seen since the start or the last `reset`."""
         self._count_abandoned(trio.current_time())
         return SimStatistics(
-            groups=self._limiter.statistics(),
+            groups={**self._limiter.statistics(), MESSAGE: self.sockets.message_statistics()},
             connections={"open": self.connections_open, "total": self.connections_total},
             unrouted=self._unrouted,
             faults=self._timeline.struck(),
+            streams=self.sockets.statistics(),
         )
 
     def reset(self) -> None:
@@ -147,12 +189,24 @@ class SimExchange:
         self._count_abandoned(trio.current_time())
         self._limiter = Limiter(self.config)
         self._timeline.forget()
+        self.sockets.reset()
         self.connections_total = self.connections_open
         self._unrouted = 0
 
-    def _depart(self, request: SimRequest) -> _Journey:
+    async def _travel(self, request: SimRequest, group: str | None) -> SimReply:
+        journey = self._depart(request, group)
+        try:
+            await trio.sleep_until(journey.arrives_s)
+        except trio.Cancelled:
+            arrives_s = max(journey.arrives_s, trio.current_time())
+            heapq.heappush(self._abandoned, attrs.evolve(journey, arrives_s=arrives_s))
+            raise
+        reply = self._arrive(journey)
+        await trio.sleep(journey.after_s)
+        return reply
+
+    def _depart(self, request: SimRequest, group: str | None) -> _Journey:
         now_s = trio.current_time()
-        group = quotation.group_of(request.path)
         faults = self._timeline.strike(group, now_s)
         extra_s = sum(fault.latency_s for fault in faults if isinstance(fault, LatencyFault))
         half_s = (self.config.latency_s + extra_s) / 2
@@ -168,24 +222,27 @@ class SimExchange:
 
     def _answer(self, journey: _Journey) -> SimReply:
         now_s, now_ms = trio.current_time(), self.clock.now_ms()
+        date_ms = now_ms + self._timeline.skew_ms(now_s)
         request = journey.request
         if len(request.target) > MAX_TARGET:
-            return compose(Content(414, b"URI Too Long", TEXT), now_ms=now_ms)
+            return compose(Content(414, b"URI Too Long", TEXT), now_ms=date_ms)
         if journey.group is None or request.method != "GET":
             self._unrouted += 1
-            return compose(Content(404, quotation.NO_ROUTE), now_ms=now_ms)
+            return compose(Content(404, quotation.NO_ROUTE), now_ms=date_ms)
         self._count_abandoned(now_s)
         verdict = self._count(journey, now_s, now_ms / 1000)
         content = self._content(journey, verdict, now_ms)
         if content.status in (418, 429):
             verdict = attrs.evolve(verdict, left=0)
         gzip = self.config.gzip and "gzip" in request.headers.get("accept-encoding", "")
-        return compose(content, now_ms=now_ms, remaining_req=verdict.remaining_req, gzip=gzip)
+        return compose(content, now_ms=date_ms, remaining_req=verdict.remaining_req, gzip=gzip)
 
     def _content(self, journey: _Journey, verdict: Verdict, now_ms: int) -> Content:
         if verdict.status != 200:
             return refusal(verdict, self.config)
         request = journey.request
+        if journey.group == CONNECT:
+            return spoil(Content(101, b""), journey.faults, verdict, self.config)
         answer = quotation.answer(self.world, request.path, request.query, now_ms, self._options)
         return spoil(Content(answer.status, answer.body), journey.faults, verdict, self.config)
 

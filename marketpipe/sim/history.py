@@ -109,6 +109,11 @@ class History:
         """The newest trade before ``end_ms``; None before the first."""
         return next(self.deals(self.opening_ms, end_ms), None)
 
+    def bought(self, end_ms: int) -> int:
+        """What takers bought on the day of the millisecond before ``end_ms``, until then."""
+        day = self.day((end_ms - 1) // DAY_MS)
+        return day.bought(day.first, day.index(end_ms))
+
     def next_ms(self, after_ms: int, midnight_ms: int) -> int:
         """When the first trade after ``after_ms`` happens, ``midnight_ms`` if there is none before."""
         day = self.day(after_ms // DAY_MS)

@@ -71,6 +71,10 @@ class HttpConnection:
         while await self._stream.receive_some(READ_SIZE):
             pass
 
+    def hand_over(self) -> tuple[trio.abc.Stream, bytes]:
+        """The stream for another protocol, and what was read from it after the last request."""
+        return self._stream, self._h11.trailing_data[0]
+
     async def refuse(self, error: BadHttp) -> None:
         """Tell a client that does not speak HTTP what is wrong, if it can still be told, and wait until it closes."""
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

@@ -16,13 +16,29 @@ import attrs
 from marketpipe.sim.config import SimConfig
 from marketpipe.sim.config import Window as Mode
 
-__all__ = ["GROUPS", "ORIGIN", "GroupStatistics", "Limiter", "Verdict"]
+__all__ = [
+    "CONNECT",
+    "GROUPS",
+    "MESSAGE",
+    "ORIGIN",
+    "GroupStatistics",
+    "Limiter",
+    "MessageCount",
+    "MessageLimiter",
+    "Verdict",
+]
 
 # The names on the wire, which differ from the documentation's for trades and candles.
 GROUPS = ("market", "ticker", "orderbook", "crix-trades", "candles")
 ORIGIN = "origin"
+# Upgrades to WebSocket, per address, and what clients say over them, per connection. On the wire the first has another
+# name (upgrade reply, 2026-09-23) and the second none.
+CONNECT = "websocket-connect"
+MESSAGE = "websocket-message"
+CONNECT_WIRE = "websocket"
 # One request per 10 s for whoever sends an Origin header (reference/rate-limits, 2026-10-07).
 ORIGIN_PERIOD_S = 10.0
+MINUTE_S = 60.0
 
 
 @attrs.frozen
@@ -67,6 +83,7 @@ class Limiter:
         self._config = config
         self._groups = {name: _Group(name, config.window, config.limit, 1.0) for name in GROUPS}
         self._groups[ORIGIN] = _Group(ORIGIN, config.window, 1, ORIGIN_PERIOD_S)
+        self._groups[CONNECT] = _Group(CONNECT_WIRE, config.window, config.connect_limit, 1.0)
         self._ban = _Ban(config.ban_after, config.ban_window_s, config.ban_s)
 
     def arrive(self, group: str, now_s: float, wall_s: float) -> Verdict:
@@ -76,6 +93,49 @@ class Limiter:
     def statistics(self) -> dict[str, GroupStatistics]:
         """What every group has seen since the start, also those that saw nothing."""
         return {name: group.statistics() for name, group in self._groups.items()}
+
+
+@attrs.frozen
+class MessageCount:
+    """What one connection has said: messages, how many of them were refused, and how close it came to its limits.
+
+    The greatest numbers are those of any half-open rolling second or minute.
+    """
+
+    messages: int
+    refused: int
+    greatest_per_second: int
+    greatest_accepted_per_second: int
+    greatest_per_minute: int
+
+
+class MessageLimiter:
+    """Counts the messages of one connection."""
+
+    def __init__(self, config: SimConfig) -> None:
+        self._second = _open_window(config.window, config.message_limit, 1.0)
+        self._minute = _open_window(config.window, config.minute_limit, MINUTE_S)
+        self._arrivals = _RollingCount()
+        self._accepted = _RollingCount()
+        self._minutes = _RollingCount(MINUTE_S)
+
+    def arrive(self, now_s: float, wall_s: float) -> bool:
+        """Count one message; whether it is let in. ``now_s`` must not go backwards."""
+        self._arrivals.add(now_s)
+        self._minutes.add(now_s)
+        accepted = self._second.admit(now_s, wall_s) is not None and self._minute.admit(now_s, wall_s) is not None
+        if accepted:
+            self._accepted.add(now_s)
+        return accepted
+
+    def count(self) -> MessageCount:
+        return MessageCount(
+            messages=self._arrivals.total,
+            refused=self._arrivals.total - self._accepted.total,
+            greatest_per_second=self._arrivals.greatest,
+            greatest_accepted_per_second=self._accepted.greatest,
+            greatest_per_minute=self._minutes.greatest,
+        )
 
 
 class _Group:
@@ -116,9 +176,10 @@ class _Group:
 
 
 class _RollingCount:
-    """The greatest number of events in any ``[t, t + 1)``; the densest second always ends at one of the events."""
+    """The greatest number of events in any ``[t, t + period_s)``; the densest always ends at one of the events."""
 
-    def __init__(self) -> None:
+    def __init__(self, period_s: float = 1.0) -> None:
+        self._period_s = period_s
         self.total = 0
         self.greatest = 0
         self._recent: deque[float] = deque()
@@ -126,7 +187,7 @@ class _RollingCount:
     def add(self, now_s: float) -> None:
         self.total += 1
         self._recent.append(now_s)
-        _forget(self._recent, now_s, 1.0)
+        _forget(self._recent, now_s, self._period_s)
         self.greatest = max(self.greatest, len(self._recent))
 
 

@@ -12,14 +12,20 @@ import trio
 from marketpipe.sim.exchange import SimExchange, SimRequest
 from marketpipe.sim.http1 import BadHttp, HttpConnection
 from marketpipe.sim.replies import SimReply
+from marketpipe.sim.ws_upgrade import PATH, Upgrade, wants_upgrade
 
-__all__ = ["serve", "serve_connection"]
+__all__ = ["serve", "serve_connection", "ws_url"]
 
 # A kept-alive connection without a complete request for this long is closed, as is one that does not take its answer.
 IDLE_S = 75.0
 STALLED_S = 30.0
 # How long a client that did not speak HTTP has to read why it is refused.
 LINGER_S = 1.0
+
+
+def ws_url(base_url: str) -> str:
+    """Where WebSocket is spoken by the simulator at ``base_url``."""
+    return f"ws{base_url.removeprefix('http')}{PATH}"
 
 
 async def serve(
@@ -40,7 +46,10 @@ async def serve(
 
 
 async def serve_connection(exchange: SimExchange, stream: trio.abc.Stream) -> None:
-    """Answer every request that comes on ``stream``, one after the other, and close it."""
+    """Answer every request that comes on ``stream``, one after the other, and close it.
+
+    A request for WebSocket is the last; the connection is carried on as one until it ends.
+    """
     exchange.connections_open += 1
     exchange.connections_total += 1
     try:
@@ -55,7 +64,10 @@ async def serve_connection(exchange: SimExchange, stream: trio.abc.Stream) -> No
 async def _converse(exchange: SimExchange, connection: HttpConnection) -> None:
     try:
         while (request := await _next_request(connection)) is not None:
-            reply = await exchange.handle(request)
+            upgrade = Upgrade(exchange, request) if wants_upgrade(request) else None
+            reply = await (upgrade.ask() if upgrade is not None else exchange.handle(request))
+            if upgrade is not None and reply.status == 101 and reply.ending == "whole":
+                return await upgrade.carry(*connection.hand_over(), reply)
             if reply.ending == "hang":
                 await connection.wait_for_close()
             if not await _deliver(connection, reply):

@@ -14,7 +14,7 @@ import trio
 from marketpipe.clock import SystemClock
 from marketpipe.sim.config import SimConfig
 from marketpipe.sim.exchange import SimExchange
-from marketpipe.sim.server import serve
+from marketpipe.sim.server import serve, ws_url
 from marketpipe.sim.world import World
 
 __all__ = ["Simulator", "open_simulator", "run_simulator"]
@@ -26,6 +26,11 @@ class Simulator:
 
     base_url: str
     exchange: SimExchange
+
+    @property
+    def ws_url(self) -> str:
+        """Where it speaks WebSocket: the same port, at the exchange's own path."""
+        return ws_url(self.base_url)
 
     @property
     def world(self) -> World:

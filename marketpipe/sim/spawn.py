@@ -16,6 +16,7 @@ import trio
 import marketpipe
 from marketpipe.sim.config import SimConfig
 from marketpipe.sim.options import words_for
+from marketpipe.sim.server import ws_url
 from marketpipe.sim.world import World
 
 __all__ = ["SpawnedSimulator", "spawn_simulator"]
@@ -32,6 +33,11 @@ class SpawnedSimulator:
     base_url: str
     config: SimConfig
     pid: int
+
+    @property
+    def ws_url(self) -> str:
+        """Where it speaks WebSocket: the same port, at the exchange's own path."""
+        return ws_url(self.base_url)
 
     @property
     def world(self) -> World:

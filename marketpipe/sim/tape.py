@@ -84,8 +84,8 @@ class Rotation:
 class Tape:
     """A loop of trades, twice over: trade ``i + count`` is trade ``i`` a day later.
 
-    ``starts[m]`` is the first trade at or after minute ``m``; ``size_sums[i]`` and ``value_sums[i]`` add up the trades
-    before ``i`` (sizes, and offset times size).
+    ``starts[m]`` is the first trade at or after minute ``m``; ``size_sums[i]``, ``bought_sums[i]`` and
+    ``value_sums[i]`` add up the trades before ``i`` (sizes, sizes of those whose taker bought, and offset times size).
     """
 
     count: int
@@ -97,6 +97,7 @@ class Tape:
     highs: list[int]
     lows: list[int]
     size_sums: array[int]
+    bought_sums: array[int]
     value_sums: array[int]
     high: int
     low: int
@@ -152,6 +153,7 @@ def make_tape(times: Sequence[int], offsets: Sequence[int], sizes: Sequence[int]
         starts += [first] * (minute + 1 - len(starts))
     starts += [count] * (MINUTES - len(starts))
     values = list(map(mul, offsets, sizes))
+    bought = list(map(mul, buys, sizes))
     return Tape(
         count=count,
         times=array("i", times) + array("i", [at + DAY_MS for at in times]),
@@ -162,6 +164,7 @@ def make_tape(times: Sequence[int], offsets: Sequence[int], sizes: Sequence[int]
         highs=highs * 2,
         lows=lows * 2,
         size_sums=array("q", accumulate(chain(sizes, sizes), initial=0)),
+        bought_sums=array("q", accumulate(chain(bought, bought), initial=0)),
         value_sums=array("q", accumulate(chain(values, values), initial=0)),
         high=max(offsets, default=-NOWHERE),
         low=min(offsets, default=NOWHERE),

@@ -15,7 +15,7 @@ from itertools import islice, takewhile
 import attrs
 
 from marketpipe.core.timeframes import Timeframe
-from marketpipe.sim.books import Book, changed_ms, draw_book
+from marketpipe.sim.books import Book, changed_ms, draw_book, next_change_ms
 from marketpipe.sim.coins import DELISTED
 from marketpipe.sim.day import Bar, Deal, Span, stored_ms
 from marketpipe.sim.draw import draw
@@ -143,14 +143,33 @@ class World:
             cached = self._summaries[code] = self._summarise(self._listed(code, now_ms), now_ms)
         return cached.summary
 
+    def bought(self, code: str, now_ms: int) -> int:
+        """What takers bought since 00:00 UTC: the part of the ticker's volume that is not sales."""
+        return self._listed(code, now_ms).bought(now_ms + 1)
+
+    def next_trade_ms(self, code: str, after_ms: int) -> int:
+        """When the market trades next after ``after_ms``, or the next 00:00 UTC if it does not before then."""
+        history = self._histories[code]
+        if after_ms < history.opening_ms:
+            return history.opening_ms
+        return history.next_ms(after_ms, after_ms - after_ms % DAY_MS + DAY_MS)
+
+    def next_orderbook_ms(self, code: str, after_ms: int) -> int:
+        """When the order book changes next after ``after_ms``, or the next 00:00 UTC if it does not before then."""
+        history = self._histories[code]
+        trade_ms = self.next_trade_ms(code, after_ms)
+        return next_change_ms(history.market, after_ms, history.opening_ms, trade_ms)
+
     def orderbook(self, code: str, now_ms: int, level: int = 0) -> Book:
         """The order book, its prices grouped by ``level`` (1e-8 quote units, 0 not at all)."""
         history = self._listed(code, now_ms)
-        last_ms = self.ticker(code, now_ms).last.at_ms
-        at_ms = changed_ms(history.market, now_ms, history.opening_ms, last_ms)
+        last = self.ticker(code, now_ms).last
+        at_ms = changed_ms(history.market, now_ms, history.opening_ms, last.at_ms)
         book = self._books.get((code, level))
         if book is None or book.changed_ms != at_ms:
-            book = draw_book(self.seed, history.market, at_ms, _last(history, at_ms), level)
+            if last.at_ms > at_ms:
+                last = _last(history, at_ms)
+            book = draw_book(self.seed, history.market, at_ms, last, level)
             self._books[code, level] = book
         return book
 

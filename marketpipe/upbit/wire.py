@@ -1,7 +1,8 @@
-"""Bytes of the exchange's REST API to models and back; pure.
+"""Bytes of the exchange to models and back; pure.
 
-`encode` writes a request, `decode` reads the answer to it, `error_of` reads a refusal. Nothing but values,
-`BadPayload` and the errors that `error_of` returns leaves this module, whatever bytes come in.
+REST: `encode` writes a request, `decode` reads the answer to it, `error_of` reads a refusal. WebSocket:
+`encode_subscription` writes what is listened to, `decode_frame` reads what is heard. Nothing but values, `BadPayload`
+and the errors that the exchange itself reports leaves this module, whatever bytes come in.
 
 Rows are exact: every `Decimal` holds the digits of the wire. Fields that are not needed are ignored. A missing or
 mistyped field, NaN, Infinity, 1e400 or a negative price is `BadPayload`, which names field and market.
@@ -10,7 +11,6 @@ mistyped field, NaN, Infinity, 1e400 or a negative price is `BadPayload`, which 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -26,18 +26,20 @@ from marketpipe.core.requests import (
 )
 from marketpipe.errors import BadPayload
 from marketpipe.models import Market, Orderbook, Ticker
-from marketpipe.upbit.wire_errors import date_ms, error_of, excerpt, remaining_req
-from marketpipe.upbit.wire_requests import encode
-from marketpipe.upbit.wire_rows import (
+from marketpipe.upbit.wire_decoders import (
     CANDLES,
     INSTRUMENTS,
     MARKETS,
     ORDERBOOKS,
     TICKERS,
     TRADES,
-    UNREADABLE,
     RowDecoders,
 )
+from marketpipe.upbit.wire_errors import date_ms, error_of, remaining_req
+from marketpipe.upbit.wire_flaws import UNREADABLE, bad_payload, quoted
+from marketpipe.upbit.wire_frames import decode_frame
+from marketpipe.upbit.wire_requests import encode
+from marketpipe.upbit.wire_subscriptions import Subscribed, encode_list_subscriptions, encode_subscription
 from marketpipe.upbit.wire_values import (
     Instrument,
     candles_of,
@@ -48,11 +50,23 @@ from marketpipe.upbit.wire_values import (
     trades_of,
 )
 
-__all__ = ["Instrument", "date_ms", "decode", "decode_instruments", "encode", "error_of", "remaining_req"]
+__all__ = [
+    "Instrument",
+    "Subscribed",
+    "date_ms",
+    "decode",
+    "decode_frame",
+    "decode_instruments",
+    "encode",
+    "encode_list_subscriptions",
+    "encode_subscription",
+    "error_of",
+    "remaining_req",
+]
 
 log = logging.getLogger("marketpipe.wire")
 
-RowT = TypeVar("RowT")
+RowT = TypeVar("RowT", bound=msgspec.Struct)
 T = TypeVar("T")
 ValueT = TypeVar("ValueT", Market, Ticker, Orderbook)
 
@@ -65,10 +79,6 @@ class _MarketOnly(msgspec.Struct):
 
 _RAW_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MARKET_ONLY = msgspec.json.Decoder(_MarketOnly)
-_PATH = re.compile(r"at `\$(.*)`$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `([^`]*)`")
-_BARE = re.compile(rb"(?<=[:\[,])(\s*)(-?Infinity|-?NaN)(?=\s*[,\]}])")
-_FIELD = re.compile(r"\.(\w+)")
 
 
 def decode(
@@ -89,7 +99,7 @@ def decode(
         case TradesRequest(market):
             return tuple(trades_of(_rows(TRADES, body, market), market, received_ms)), {}
         case CandlesRequest(market, timeframe):
-            rows = _rows(CANDLES, body, market)
+            rows = _rows(CANDLES[timeframe], body, market)
             return tuple(candles_of(rows, market, timeframe, received_ms, exchange_ms)), {}
         case MarketsRequest():
             return _asked(*_batch(MARKETS, markets_of, body, received_ms), lambda names: True)
@@ -117,18 +127,18 @@ def decode_instruments(body: bytes) -> tuple[Instrument, ...]:
 
 def _rows(decoders: RowDecoders[RowT], body: bytes, market: str) -> list[RowT]:
     try:
-        return decoders.all.decode(body)
+        return decoders.all(body)
     except UNREADABLE as exc:
-        if _BARE.search(body):
-            return _rows(decoders, _quoted(body), market)
-        raise _bad_payload(exc, body, market) from exc
+        if readable := quoted(body):
+            return _rows(decoders, readable, market)
+        raise bad_payload(exc, body, market) from exc
 
 
 def _batch(
     decoders: RowDecoders[RowT], values_of: Callable[[Sequence[RowT], int], list[T]], body: bytes, received_ms: int
 ) -> tuple[list[T], Failures]:
     try:
-        return values_of(decoders.all.decode(body), received_ms), {}
+        return values_of(decoders.all(body), received_ms), {}
     except (BadPayload, *UNREADABLE):
         return _row_by_row(decoders, values_of, body, received_ms)
 
@@ -140,11 +150,11 @@ def _row_by_row(
     failed: Failures = {}
     for row, market in _split(body):
         try:
-            values += values_of([decoders.one.decode(row)], received_ms)
+            values += values_of([decoders.one(row)], received_ms)
         except BadPayload as exc:
             failed[market] = exc
         except UNREADABLE as exc:
-            failed[market] = _bad_payload(exc, bytes(row), market)
+            failed[market] = bad_payload(exc, bytes(row), market)
     return values, failed
 
 
@@ -152,25 +162,9 @@ def _split(body: bytes) -> list[tuple[msgspec.Raw, str]]:
     try:
         return [(row, _MARKET_ONLY.decode(row).market) for row in _RAW_ROWS.decode(body)]
     except UNREADABLE as exc:
-        if _BARE.search(body):
-            return _split(_quoted(body))
-        raise _bad_payload(exc, body, None) from exc
-
-
-def _quoted(body: bytes) -> bytes:
-    # NaN and Infinity are not JSON, and would make the whole answer unreadable. As strings they spoil their own row
-    # only, which is then refused by the name of its field.
-    return _BARE.sub(rb'\1"\2"', body)
-
-
-def _bad_payload(exc: Exception, body: bytes, market: str | None) -> BadPayload:
-    flaw = str(exc)
-    missing, path = _MISSING.search(flaw), _PATH.search(flaw)
-    if missing or path:
-        inner = _FIELD.findall(path[1]) if path else []
-        field = missing[1] if missing else inner[-1] if inner else None
-        return BadPayload(excerpt(flaw, 200), field=field, market=market)
-    return BadPayload(f"cannot be read ({excerpt(flaw, 100)}): {excerpt(body, 80) or 'empty'}", market=market)
+        if readable := quoted(body):
+            return _split(readable)
+        raise bad_payload(exc, body, None) from exc
 
 
 def _asked(

@@ -1,6 +1,6 @@
 """What the exchange says when it refuses, and what its headers say; read without ever failing.
 
-The kind of an error is decided by the status code alone: the body of a 429 or 503 is plain text or HTML as often as
+The kind of a REST error is decided by the status code alone: the body of a 429 or 503 is plain text or HTML as often as
 JSON, and the ``name`` in the JSON is an integer on one path and a string on another (docs.upbit.com/kr
 reference/rest-api-guide, 2026-10-06). The body only adds the exchange's own words and, for 429 and 418, the time.
 """
@@ -17,9 +17,10 @@ import msgspec
 
 from marketpipe.core.requests import RemainingReq, Request
 from marketpipe.errors import Banned, ExchangeError, ExchangeUnavailable, RateLimited, UnknownMarket
+from marketpipe.upbit.wire_flaws import UNREADABLE, excerpt
 from marketpipe.upbit.wire_requests import encode, markets_of
 
-__all__ = ["date_ms", "error_of", "excerpt", "remaining_req"]
+__all__ = ["date_ms", "error_of", "excerpt", "remaining_req", "stream_error_of"]
 
 DEFAULT_RETRY_S = 1.0
 # A 429 is over with the exchange's second; a longer block is a 418. What claims more than this is not believed.
@@ -88,6 +89,21 @@ def error_of(request: Request, status: int, headers: Mapping[str, str], body: by
     return ExchangeError(message, status=status)
 
 
+def stream_error_of(body: bytes) -> ExchangeError:
+    """The error that an error frame of the WebSocket stands for; returned, not raised.
+
+    `RateLimited` for ``TOO_MANY_REQUEST`` (``Too Many Requests`` on one page), which holds back messages for a second;
+    everything else is `ExchangeError` in the exchange's words (reference/websocket-ticker, 2026-09-22;
+    websocket-orderbook, 2026-09-09). The exchange closes the connection after it.
+    """
+    said = _said(body)
+    words = said.words if said.words != said.name else ""
+    message = ": ".join(excerpt(part, 120) for part in (said.name, words) if part) or "an error without a name"
+    if said.name.upper().replace(" ", "_").startswith("TOO_MANY_REQUEST"):
+        return RateLimited(message, retry_after_s=DEFAULT_RETRY_S)
+    return ExchangeError(message)
+
+
 def remaining_req(value: str | None) -> RemainingReq | None:
     """The header ``Remaining-Req: group=candles; min=600; sec=9``, or None if it is missing or cannot be read.
 
@@ -109,19 +125,10 @@ def date_ms(value: str | None) -> int | None:
         return None
 
 
-def excerpt(text: str | bytes, length: int) -> str:
-    """``text`` on one line, printable, cut to ``length`` characters."""
-    if isinstance(text, bytes):
-        # A character takes four bytes at most, and blanks are folded: this much is always enough to look at.
-        text = text[: 16 * length].decode("utf-8", "replace")
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 def _said(body: bytes) -> _Said:
     try:
         error = _ENVELOPE.decode(body).error
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         text = body[:4096].decode("utf-8", "replace").strip()
         return _Said("", _TAG.sub(" ", text) if text.startswith("<") else text)
     name = "" if error.name is None else str(error.name)

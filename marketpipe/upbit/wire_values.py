@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 
 import attrs
 import msgspec
@@ -16,8 +17,8 @@ import msgspec
 from marketpipe.core import timeframes
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import BadPayload
-from marketpipe.models import Candle, CandleState, Level, Market, Orderbook, Side, Source, Ticker, Trade
-from marketpipe.upbit.wire_numbers import Numbers, flaw_of
+from marketpipe.models import Candle, CandleState, Market, Orderbook, Side, Ticker, Trade
+from marketpipe.upbit.wire_numbers import Numbers, flaw_of, wire_name
 from marketpipe.upbit.wire_rows import (
     LATEST_MS,
     CandleRow,
@@ -25,18 +26,22 @@ from marketpipe.upbit.wire_rows import (
     MarketEvent,
     MarketRow,
     OrderbookRow,
+    Slot,
     TickerRow,
     TradeRow,
-    Unit,
 )
 
 __all__ = [
     "Instrument",
+    "candle_of",
     "candles_of",
     "instruments_of",
     "markets_of",
+    "orderbook_of",
     "orderbooks_of",
+    "ticker_of",
     "tickers_of",
+    "trade_of",
     "trades_of",
 ]
 
@@ -44,13 +49,16 @@ __all__ = [
 FINAL_GRACE_MS = 2_000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 MILLISECOND = timedelta(milliseconds=1)
 
 _TICKER = Numbers(TickerRow, signed=("signed_change", "signed_change_rate"))
 _ORDERBOOK = Numbers(OrderbookRow)
-_UNIT = Numbers(Unit)
+_SLOT = Numbers(Slot)
 _TRADE = Numbers(TradeRow)
 _CANDLE = Numbers(CandleRow)
+_OPEN_MS = attrgetter("open_ms")
+_TAKERS = {"BID": Side.BUY, "ASK": Side.SELL}
 
 
 @attrs.frozen
@@ -88,40 +96,43 @@ def tickers_of(rows: Sequence[TickerRow], received_ms: int) -> list[Ticker]:
     """The tickers of ``rows``."""
     _TICKER.refuse_impossible(rows)
     for row in rows:
-        row.received_ms = received_ms
-        if row.exchange_ms >= LATEST_MS or row.trade_ms >= LATEST_MS:
-            row.exchange_ms, row.trade_ms = _in_ms(row.exchange_ms), _in_ms(row.trade_ms)
+        _stamp(row, received_ms)
     # The hottest loop of the edge: this takes half the time of calling `Ticker` for every row.
     return msgspec.convert(rows, list[Ticker], from_attributes=True)
 
 
+def ticker_of(row: TickerRow, received_ms: int) -> Ticker:
+    """The ticker of a frame."""
+    _TICKER.refuse_impossible_in(row)
+    _stamp(row, received_ms)
+    return msgspec.convert(row, Ticker, from_attributes=True)
+
+
 def orderbooks_of(rows: Sequence[OrderbookRow], received_ms: int) -> list[Orderbook]:
-    """The books of ``rows``, without the slots of price 0 and size 0 that pad a side with few orders."""
-    _ORDERBOOK.refuse_impossible(rows)
-    return [_orderbook(row, received_ms) for row in rows]
+    """The books of ``rows``."""
+    return [orderbook_of(row, received_ms) for row in rows]
 
 
-def _orderbook(row: OrderbookRow, received_ms: int) -> Orderbook:
-    units = row.orderbook_units
-    _UNIT.refuse_impossible(units, market=row.market)
-    return Orderbook(
-        market=row.market,
-        bids=_side([(unit.bid_price, unit.bid_size) for unit in units], "bid_price", row.market),
-        asks=_side([(unit.ask_price, unit.ask_size) for unit in units], "ask_price", row.market),
-        total_bid_size=row.total_bid_size,
-        total_ask_size=row.total_ask_size,
-        level=row.level,
-        exchange_ms=_in_ms(row.timestamp),
-        received_ms=received_ms,
-        source=Source.REST,
-    )
+def orderbook_of(row: OrderbookRow, received_ms: int) -> Orderbook:
+    """The book of a row or frame, without the slots of price 0 and size 0 that pad a side with few orders."""
+    _ORDERBOOK.refuse_impossible((row,))
+    if not row.guarded:
+        row.asks = _without_padding(row.asks, row.market)
+        row.bids = _without_padding(row.bids, row.market)
+    row.exchange_ms = _in_ms(row.exchange_ms)
+    row.received_ms = received_ms
+    # Levels too are made in C: calling `Level` for every slot would cost as much as all the rest.
+    return msgspec.convert(row, Orderbook, from_attributes=True)
 
 
-def _side(slots: list[tuple[Decimal, Decimal]], field: str, market: str) -> tuple[Level, ...]:
-    levels = tuple(Level(price, size) for price, size in slots if price or size)
-    if not all(level.price for level in levels):
-        raise BadPayload("was 0 beside a size that is not", field=field, market=market)
-    return levels
+def _without_padding(slots: list[Slot], market: str) -> list[Slot]:
+    _SLOT.refuse_impossible(slots, market=market)
+    kept = [slot for slot in slots if slot.price or slot.size]
+    for slot in kept:
+        if not slot.price:
+            field = wire_name(slot, "price")
+            raise BadPayload("was 0 beside a size that is not", field=field, market=market)
+    return kept
 
 
 def trades_of(rows: Sequence[TradeRow], market: str, received_ms: int) -> list[Trade]:
@@ -130,23 +141,20 @@ def trades_of(rows: Sequence[TradeRow], market: str, received_ms: int) -> list[T
     _TRADE.refuse_impossible(rows)
     if len({row.sequential_id for row in rows}) < len(rows):
         raise BadPayload("a trade stands twice in one page", field="sequential_id", market=market)
-    return [_trade(row, received_ms) for row in rows]
+    for row in rows:
+        # REST has one stamp, and it is the time of the trade (the stream's "trade_timestamp").
+        row.exchange_ms = row.trade_ms
+        row.side = _TAKERS[row.ask_bid]
+        _stamp(row, received_ms)
+    return msgspec.convert(rows, list[Trade], from_attributes=True)
 
 
-def _trade(row: TradeRow, received_ms: int) -> Trade:
-    # REST has one stamp, and it is the time of the trade (the stream's "trade_timestamp").
-    trade_ms = _in_ms(row.timestamp)
-    return Trade(
-        market=row.market,
-        side=Side.BUY if row.ask_bid == "BID" else Side.SELL,
-        trade_ms=trade_ms,
-        sequential_id=row.sequential_id,
-        price=row.trade_price,
-        volume=row.trade_volume,
-        exchange_ms=trade_ms,
-        received_ms=received_ms,
-        source=Source.REST,
-    )
+def trade_of(row: TradeRow, received_ms: int) -> Trade:
+    """The trade of a frame."""
+    _TRADE.refuse_impossible_in(row)
+    row.side = _TAKERS[row.ask_bid]
+    _stamp(row, received_ms)
+    return msgspec.convert(row, Trade, from_attributes=True)
 
 
 def candles_of(
@@ -162,43 +170,34 @@ def candles_of(
     """
     _refuse_other_markets(rows, market)
     _CANDLE.refuse_impossible(rows)
-    bars = {_open_ms(row, timeframe): row for row in rows}
-    if len(bars) < len(rows):
+    for row in rows:
+        _place(row, CandleState.FINAL, received_ms)
+    bars = sorted(rows, key=_OPEN_MS, reverse=True)
+    if len(set(map(_OPEN_MS, bars))) < len(bars):
         raise BadPayload("a bar stands twice in one page", field="candle_date_time_utc", market=market)
-    newest_ms = max(bars, default=0)
     now_ms = received_ms if exchange_ms is None else exchange_ms
-    newest_is_over = now_ms >= timeframes.next_open(timeframe, newest_ms) + FINAL_GRACE_MS
-    return [
-        _candle(row, timeframe, open_ms, received_ms, is_final=open_ms < newest_ms or newest_is_over)
-        for open_ms, row in sorted(bars.items(), reverse=True)
-    ]
+    if bars and now_ms < timeframes.next_open(timeframe, bars[0].open_ms) + FINAL_GRACE_MS:
+        bars[0].state = CandleState.RUNNING
+    return msgspec.convert(bars, list[Candle], from_attributes=True)
 
 
-def _candle(row: CandleRow, timeframe: Timeframe, open_ms: int, received_ms: int, *, is_final: bool) -> Candle:
-    return Candle(
-        market=row.market,
-        timeframe=timeframe,
-        open_ms=open_ms,
-        open=row.opening_price,
-        high=row.high_price,
-        low=row.low_price,
-        close=row.trade_price,
-        volume=row.candle_acc_trade_volume,
-        quote_volume=row.candle_acc_trade_price,
-        exchange_ms=_in_ms(row.timestamp),
-        received_ms=received_ms,
-        source=Source.REST,
-        state=CandleState.FINAL if is_final else CandleState.RUNNING,
-    )
+def candle_of(row: CandleRow, received_ms: int) -> Candle:
+    """The bar of a frame. It is RUNNING: the stream does not say when one is over."""
+    _CANDLE.refuse_impossible_in(row)
+    _place(row, CandleState.RUNNING, received_ms)
+    return msgspec.convert(row, Candle, from_attributes=True)
 
 
-def _open_ms(row: CandleRow, timeframe: Timeframe) -> int:
-    opened = row.candle_date_time_utc
-    open_ms = ((opened if opened.tzinfo else opened.replace(tzinfo=UTC)) - EPOCH) // MILLISECOND
-    if not 0 <= open_ms < LATEST_MS or timeframes.floor(timeframe, open_ms) != open_ms:
-        flaw = f"was {opened.isoformat()}, where no {timeframe} bar opens"
-        raise BadPayload(flaw, field="candle_date_time_utc", market=row.market)
-    return open_ms
+def _place(row: CandleRow, state: CandleState, received_ms: int) -> None:
+    opens = row.opens
+    open_ms = (opens - (EPOCH if opens.tzinfo else NAIVE_EPOCH)) // MILLISECOND
+    if not 0 <= open_ms < LATEST_MS or timeframes.floor(row.timeframe, open_ms) != open_ms:
+        flaw = f"was {opens.isoformat()}, where no {row.timeframe} bar opens"
+        raise BadPayload(flaw, field=wire_name(row, "opens"), market=row.market)
+    row.open_ms = open_ms
+    row.state = state
+    row.exchange_ms = _in_ms(row.exchange_ms)
+    row.received_ms = received_ms
 
 
 def instruments_of(rows: Sequence[InstrumentRow]) -> list[Instrument]:
@@ -214,6 +213,12 @@ def _refuse_other_markets(rows: Sequence[TradeRow | CandleRow], market: str) -> 
     for row in rows:
         if row.market != market:
             raise BadPayload(f"was {row.market!r} in an answer about {market}", field="market", market=market)
+
+
+def _stamp(row: TickerRow | TradeRow, received_ms: int) -> None:
+    row.received_ms = received_ms
+    if row.exchange_ms >= LATEST_MS or row.trade_ms >= LATEST_MS:
+        row.exchange_ms, row.trade_ms = _in_ms(row.exchange_ms), _in_ms(row.trade_ms)
 
 
 def _in_ms(stamp: int) -> int:

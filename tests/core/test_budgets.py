@@ -11,7 +11,7 @@ from marketpipe.core.requests import Group
 
 
 def budgets():
-    return Budgets({group: Slots(10, guard_s=0.0) for group in Group})
+    return Budgets({group: Slots(10, guard_s=0.0) for group in Group}, Slots(5, guard_s=0.0))
 
 
 @given(
@@ -74,3 +74,13 @@ def test_everybody_who_shares_a_budget_hears_of_changes():
     shared.listeners += [lambda: heard.append(1), lambda: heard.append(2)]
     shared.changed()
     assert heard == [1, 2]
+
+
+def test_connections_of_the_one_before_count_too():
+    """The exchange counts them by address, like requests."""
+    first, second = budgets(), budgets()
+    for _ in range(5):
+        first.connects.answered(first.connects.acquire(0.0), 0.2)
+    second.take_over(first.remains(0.5), 0.1, 0.0)
+    assert second.connects.available(0.5) == 0
+    assert second.connects.available(0.61) == 5

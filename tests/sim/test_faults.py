@@ -19,14 +19,21 @@ from marketpipe.sim.faults import (
     BadFault,
     DropFault,
     EditFault,
-    FaultTimeline,
     LatencyFault,
     StatusFault,
     parse_faults,
 )
 from marketpipe.sim.limiter import Verdict
 from marketpipe.sim.replies import Content, spoil
+from marketpipe.sim.timeline import FaultTimeline
 
+REQUIRED = {
+    "status": {"status": 500},
+    "latency": {"latency_s": 1},
+    "edit": {"change": "drop"},
+    "ws-mute": {"codes": ["KRW-BTC"]},
+    "clock-skew": {"skew_ms": -1500},
+}
 VERDICT = Verdict("ticker", 200, 9, 600)
 ROWS = (
     b'[{"market":"KRW-A","price":1.50000000,"units":[{"ask":1E-8,"bid":0},{"ask":2.00,"bid":1}]},'
@@ -61,8 +68,7 @@ def test_a_fault_is_understood_as_json_alone_and_in_a_list():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_listed_can_be_posted_again(kind):
-    required = {"status": {"status": 500}, "latency": {"latency_s": 1}, "edit": {"change": "drop"}}.get(kind, {})
-    (fault,) = parse_faults(json.dumps({"kind": kind, **required}).encode())
+    (fault,) = parse_faults(json.dumps({"kind": kind, "after_s": 1, **REQUIRED.get(kind, {})}).encode())
     timeline = FaultTimeline(7)
     timeline.add(fault, 0.0)
     (listed,) = timeline.describe(0.0)
@@ -91,6 +97,19 @@ def test_what_is_listed_can_be_posted_again(kind):
         (b'{"kind":"drop","for_s":0}', "for_s must be more than 0 seconds, was 0"),
         (b'{"kind":"drop","after_s":-1}', "after_s must be 0 or more seconds, was -1"),
         (b'{"kind":"latency","latency_s":-1}', "latency_s must be 0 or more seconds"),
+        (b'{"kind":"ws-drop","groups":["ticker"]}', "groups must be left out for kind 'ws-drop', was ('ticker',)"),
+        (b'{"kind":"ws-drop","types":["trades"]}', "types must be among candle, candle.10m"),
+        (b'{"kind":"ws-close","code":999}', "code must be a close code that can be sent, or 1006, was 999"),
+        (b'{"kind":"ws-close","code":1005}', "code must be a close code that can be sent"),
+        (b'{"kind":"ws-close","reason":"%s"}' % (b"x" * 124), "reason must be at most 123 bytes"),
+        (b'{"kind":"ws-refuse","status":101}', "status must be from 200 to 599, was 101"),
+        (b'{"kind":"ws-mute"}', "codes is required for kind 'ws-mute'"),
+        (b'{"kind":"ws-half","then":"sleep"}', "then: Invalid enum value 'sleep'"),
+        (b'{"kind":"ws-garbage","what":"noise"}', "what: Invalid enum value 'noise'"),
+        (b'{"kind":"ws-drip","bytes_per_s":0}', "bytes_per_s must be more than 0, was 0"),
+        (b'{"kind":"ws-drip","chunk":0}', "chunk must be at least 1, was 0"),
+        (b'{"kind":"clock-skew"}', "skew_ms is required for kind 'clock-skew'"),
+        (b'{"kind":"clock-skew","skew_ms":1e12}', "skew_ms"),
         (b'{"kind":"edit","change":"paint"}', "change: Invalid enum value 'paint'"),
         (b'{"kind":"edit","change":"set","field":"price"}', "lexeme must be given for change 'set', was None"),
         (b'{"kind":"edit","change":"remove"}', "field must be named for change 'remove', was None"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketpipe.sim.config import SimConfig
-from marketpipe.sim.limiter import GROUPS, ORIGIN, Limiter
+from marketpipe.sim.limiter import CONNECT, GROUPS, ORIGIN, Limiter, MessageLimiter
 
 WINDOWS = ("fixed", "first", "rolling")
 EPOCH_S = 1_790_000_000.0
@@ -145,8 +145,31 @@ def test_a_block_counts_as_refused_and_as_banned():
 
 def test_statistics_name_every_group_also_the_idle_ones():
     seen = Limiter(SimConfig()).statistics()
-    assert set(seen) == {*GROUPS, ORIGIN}
+    assert set(seen) == {*GROUPS, ORIGIN, CONNECT}
     assert all(group.requests == group.greatest_per_second == 0 for group in seen.values())
+
+
+@given(steps=gaps, limit=limits, window=st.sampled_from(WINDOWS))
+def test_messages_are_held_to_their_second_and_their_minute(steps, limit, window):
+    times = [t * 10 for t in times_of(steps)]
+    limiter = MessageLimiter(SimConfig(message_limit=limit, minute_limit=2 * limit, window=window))
+    accepted = [t for t in times if limiter.arrive(t, EPOCH_S + t)]
+    count = limiter.count()
+    assert (count.messages, count.refused) == (len(times), len(times) - len(accepted))
+    assert count.greatest_per_second == densest(times)
+    assert count.greatest_accepted_per_second == densest(accepted)
+    assert count.greatest_per_minute == densest(times, 60.0)
+    # A window that is not rolling lets through twice as many around its edge.
+    edge = 1 if window == "rolling" else 2
+    assert densest(accepted) <= edge * limit
+    assert densest(accepted, 60.0) <= edge * 2 * limit
+
+
+def test_connections_have_a_limit_of_their_own_and_another_name_on_the_wire():
+    limiter = Limiter(SimConfig(limit=1, connect_limit=3))
+    verdicts = [limiter.arrive(CONNECT, 0.0, EPOCH_S) for _ in range(4)]
+    assert [verdict.status for verdict in verdicts] == [200, 200, 200, 429]
+    assert verdicts[0].remaining_req == "group=websocket; min=180; sec=2"
 
 
 def test_a_second_is_half_open():
@@ -171,6 +194,11 @@ def test_a_second_is_half_open():
         ("ban_after", 0, "ban_after must be at least 1, was 0"),
         ("refusal", "xml", "refusal must be one of text, json, empty, was 'xml'"),
         ("origin_rule", "yes", "origin_rule"),
+        ("idle_s", 0, "idle_s must be more than 0 s, was 0"),
+        ("connect_limit", 0, "connect_limit must be at least 1, was 0"),
+        ("excess", "drop", "excess must be one of close, keep, was 'drop'"),
+        ("reordered", 1.5, "reordered must be from 0 to 1, was 1.5"),
+        ("duplicated", "all", "duplicated must be a number from 0 to 1, was 'all'"),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_name_and_value(field, value, rule):

@@ -866,6 +866,13 @@ class TestErrorOf:
 
         assert until_ms == 0 or until_ms > NOW_MS
 
+    @pytest.mark.parametrize("letters", [b"\xff\xfe", b"\xe2\x82", b"\\ud800", b"\xed\xa0\x80"])
+    def test_bad_letters_in_a_refusal_are_no_harm(self, letters):
+        error = error_of(TICKERS, 500, refusal("LETTERS").replace(b"LETTERS", letters))
+
+        assert type(error) is ExchangeUnavailable
+        assert str(error).isprintable()
+
     def test_a_body_nested_without_end_is_no_harm(self):
         assert type(error_of(TICKERS, 500, b'{"error":{"x":' + b"[" * 100_000)) is ExchangeUnavailable
 

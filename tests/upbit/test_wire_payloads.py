@@ -24,8 +24,9 @@ from marketpipe.core.requests import (
     TradesRequest,
 )
 from marketpipe.core.timeframes import Timeframe
+from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import CandleState, Side
+from marketpipe.models import Candle, CandleState, Orderbook, Side, Source, Ticker, Trade
 from marketpipe.upbit import wire
 
 PAYLOADS = Path(__file__).parents[2].parent / "shared" / "payloads"
@@ -136,7 +137,7 @@ def assert_candle(candle, row: dict) -> None:
 def test_no_rest_answer_in_the_collection_is_left_out():
     files = {path.name for path in PAYLOADS.glob("*.json")}
 
-    assert {name for name in files if not name.startswith("ws_")} == CHECKED
+    assert {name for name in files if "ws_" not in name} == CHECKED
 
 
 @pytest.mark.parametrize("name", ["ticker.json", "ticker_2026-07-30.json", "ticker_doc_2025-07-04.json"])
@@ -266,3 +267,128 @@ def test_the_recorded_headers_are_read():
 
     assert wire.remaining_req(headers["remaining-req"]) == RemainingReq("ticker", 9)
     assert wire.date_ms(headers["date"]) == parsedate_to_datetime(headers["date"]).timestamp() * 1000
+
+
+WS_ALL = ("ws_ticker.jsonl", "ws_trade.jsonl", "ws_candle.jsonl", "ws_orderbook_trimmed_raw.jsonl")
+WS_MICRO = "ws_orderbook_usdt_etc_microsecond_ts_2023-08.json"
+WS_2021 = "recorded_ws_simple_trade_orderbook_2021-04-17.jsonl"
+# The short names that the recordings of the stream use, as the long ones.
+LONG = {
+    "ty": "type",
+    "cd": "code",
+    "tms": "timestamp",
+    "ttms": "trade_timestamp",
+    "tp": "trade_price",
+    "tv": "trade_volume",
+    "ab": "ask_bid",
+    "sid": "sequential_id",
+    "st": "stream_type",
+    "tas": "total_ask_size",
+    "tbs": "total_bid_size",
+    "obu": "orderbook_units",
+    "ap": "ask_price",
+    "as": "ask_size",
+    "bp": "bid_price",
+    "bs": "bid_size",
+    "lv": "level",
+}
+
+
+def heard(text: str) -> tuple[object, dict]:
+    """One message of the stream as it is decoded, and as the standard library reads it, with the long names."""
+    message = json.loads(
+        text,
+        parse_float=Decimal,
+        parse_int=int,
+        object_pairs_hook=lambda pairs: {LONG.get(name, name): value for name, value in pairs},
+    )
+    (frame,) = wire.decode_frame(text.encode(), received_ms=NOW_MS)
+    assert frame.snapshot is (message["stream_type"] == "SNAPSHOT")
+    assert frame.value.market == message["code"]
+    assert (frame.value.source, frame.value.received_ms) == (Source.STREAM, NOW_MS)
+    return frame.value, message
+
+
+def assert_heard(value: object, message: dict) -> None:
+    """Every kind by the words it was told in."""
+    match value:
+        case Ticker():
+            assert_ticker(value, message | {"market": message["code"]})
+        case Candle():
+            assert_candle(value, message)
+            assert f"candle.{value.timeframe}" == message["type"]
+            assert (value.state, value.revision, value.filled) == (CandleState.RUNNING, 0, False)
+        case Trade():
+            assert_exact(value, message, TRADE_DECIMALS)
+            assert value.side is {"BID": Side.BUY, "ASK": Side.SELL}[message["ask_bid"]]
+            assert value.sequential_id == message["sequential_id"]
+            assert (value.trade_ms, value.exchange_ms) == (message["trade_timestamp"], message["timestamp"])
+        case Orderbook():
+            assert_book(value, message | {"level": message.get("level", 0)})
+        case _:
+            pytest.fail(f"{value!r} is no value")
+
+
+def assert_book(book: Orderbook, message: dict) -> None:
+    assert_exact(book, message, {name: name for name in ("total_ask_size", "total_bid_size", "level")})
+    assert book.exchange_ms == message["timestamp"]
+    for side, levels in (("ask", book.asks), ("bid", book.bids)):
+        for level, unit in zip(levels, message["orderbook_units"], strict=True):
+            assert_exact(level, unit, {"price": f"{side}_price", "size": f"{side}_size"})
+
+
+def test_no_message_of_the_stream_in_the_collection_is_left_out():
+    files = {path.name for path in PAYLOADS.iterdir() if "ws_" in path.name}
+
+    assert files == {*WS_ALL, WS_MICRO, WS_2021, "ws_list_subscriptions.json", "ws_status_and_errors.jsonl"} | {
+        # What others wrote, not what they heard.
+        "ws_requests.jsonl"
+    }
+
+
+@pytest.mark.parametrize("name", WS_ALL)
+def test_messages_of_the_stream_are_exact(name):
+    lines = (PAYLOADS / name).read_text(encoding="utf-8").splitlines()
+
+    assert lines
+    for line in lines:
+        assert_heard(*heard(line))
+
+
+def test_every_message_of_the_recording_of_2021_is_exact():
+    lines = (PAYLOADS / WS_2021).read_text(encoding="utf-8").splitlines()
+    # Cut out of its line, so that no number is written anew.
+    messages = [line[line.index('"frame":') + len('"frame":') : -1] for line in lines]
+
+    kinds = {Trade: 0, Orderbook: 0}
+    for message in messages:
+        value, told = heard(message)
+        assert_heard(value, told)
+        kinds[type(value)] += 1
+    assert kinds == {Trade: 304, Orderbook: 145}
+
+
+def test_a_book_of_the_stream_stamped_in_microseconds_is_brought_to_milliseconds():
+    book, message = heard((PAYLOADS / WS_MICRO).read_text(encoding="utf-8"))
+
+    assert book.exchange_ms == 1_691_530_805_062
+    assert_book(book, message | {"timestamp": 1_691_530_805_062, "level": 0})
+
+
+def test_the_recorded_list_of_subscriptions_is_told_as_topics():
+    (frame,) = wire.decode_frame((PAYLOADS / "ws_list_subscriptions.json").read_bytes(), received_ms=NOW_MS)
+
+    topics = {Topic(line, market) for line in (Line.TICKER, Line.ORDERBOOK) for market in ("KRW-BTC", "KRW-ETH")}
+    assert frame.value == wire.Subscribed("unique uuid", frozenset(topics))
+
+
+def test_every_recorded_status_and_error_of_the_stream_is_told():
+    life, *errors = (PAYLOADS / "ws_status_and_errors.jsonl").read_text(encoding="utf-8").splitlines()
+
+    assert wire.decode_frame(life, received_ms=NOW_MS) == ()
+    for recorded in errors:
+        said = json.loads(recorded)["error"]
+        with pytest.raises(ExchangeError) as info:
+            wire.decode_frame(recorded, received_ms=NOW_MS)
+        assert type(info.value) is ExchangeError
+        assert str(info.value) == f"{said['name']}: {said['message']}"

@@ -1,0 +1,205 @@
+"""Floods of frames from a simulator, and readers of them in processes of their own.
+
+What the simulator counts is what it has sent, so both can be compared to the last frame: around a flood every
+connection is silenced (`ws-stall`), for less time than makes the pipeline suspicious, and nothing but the flood is said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psutil
+import trio
+
+import marketpipe
+from bench.ground import Ground
+from bench.listener import Wanted
+from bench.timing import MICRO
+from marketpipe.sim.ws_flood import MODULUS
+
+__all__ = ["Listener", "Sent", "Slice", "open_listener", "pour"]
+
+# In which what was said before has arrived.
+SETTLE_S = 0.3
+# How long a reader that is behind may take for the rest, before it is counted as lost. Silence is suspicious after 2 s.
+REST_S = 1.0
+# A flood lasts longer than it is listened to, so that it is cut off by the silence.
+SPARE_S = 30.0
+START_S = 30.0
+ANSWER_S = 20.0
+
+
+@attrs.frozen
+class Sent:
+    """What the simulator has sent: frames by line, trades and the sum of their ids."""
+
+    frames: Mapping[str, int]
+    trades: int
+    trade_ids: int
+
+
+@attrs.frozen(kw_only=True)
+class Slice:
+    """A flood for some time: what was sent, and what a reader says it has received."""
+
+    sent: Sent
+    frames: Mapping[str, int]
+    trades: int
+    trade_ids: int
+    gaps: int
+    cpu_s: float
+    elapsed_s: float
+    p50_ms: float
+    p99_ms: float
+    faults: tuple[str, ...]
+    rss: tuple[int, ...] = ()
+
+    @property
+    def messages(self) -> int:
+        """Frames that arrived."""
+        return sum(self.frames.values())
+
+    @property
+    def lost(self) -> int:
+        """Frames that were sent and did not arrive."""
+        return sum(self.sent.frames.values()) - self.messages
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of the reader's CPU time for each frame."""
+        return self.cpu_s * MICRO / max(1, self.messages)
+
+    def broken(self, what: str) -> list[str]:
+        """One line for each promise about what is delivered that was broken."""
+        lines = [f"{what}: {line}: {count} frames sent, {self.frames.get(line, 0)} received"
+                 for line, count in self.sent.frames.items() if count != self.frames.get(line, 0)]  # fmt: skip
+        if self.trades != self.sent.trades:
+            lines.append(f"{what}: {self.sent.trades} trades sent, {self.trades} delivered")
+        elif self.trade_ids % MODULUS != self.sent.trade_ids:
+            lines.append(f"{what}: other trades were delivered than were sent")
+        return [*lines, *(f"{what}: {fault}" for fault in self.faults)]
+
+
+async def pour(ground: Ground, per_second: float, for_s: float, begin: Callable[[], Awaitable[object]]) -> Sent:
+    """Flood everything that is subscribed; ``begin`` is awaited in the silence before. What was sent.
+
+    Afterwards it is silent: whoever has counted what arrived calls `Ground.calm`.
+    """
+    await _hush(ground)
+    await ground.tell("POST", "/sim/reset")
+    await begin()
+    await ground.tell("POST", "/sim/flood", {"per_second": per_second, "for_s": for_s + SPARE_S})
+    await ground.calm()
+    await trio.sleep(for_s)
+    await _hush(ground)
+    await ground.tell("DELETE", "/sim/flood")
+    told = (await ground.tell("GET", "/sim/stats"))["streams"]
+    return Sent(told["frames"], told["flood"]["trades"], told["flood"]["trade_ids"])
+
+
+async def _hush(ground: Ground) -> None:
+    await ground.strike({"kind": "ws-stall"})
+    await trio.sleep(SETTLE_S)
+
+
+@attrs.frozen
+class Listener:
+    """A process of `bench.listener` that listens."""
+
+    ground: Ground
+    _process: trio.Process
+    _lines: AsyncIterator[bytes]
+
+    async def flood(self, per_second: float, for_s: float, *, rss_at_s: tuple[float, ...] = ()) -> Slice:
+        """Flood it; its memory is looked at so many seconds after the beginning, and at the end."""
+        rss: list[int] = []
+
+        async def look() -> None:
+            for at_s, before_s in zip(rss_at_s, (0.0, *rss_at_s), strict=False):
+                await trio.sleep(at_s - before_s)
+                rss.append(self._rss())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            sent = await pour(self.ground, per_second, for_s, lambda: self.ask("begin"))
+            rss.append(self._rss())
+            nursery.cancel_scope.cancel(reason="the flood is over")
+        told = await self._everything(sum(sent.frames.values()))
+        await self.ground.calm()
+        faults = tuple(told.pop("broken"))
+        return Slice(sent=sent, rss=tuple(rss), faults=faults, **told)
+
+    async def _everything(self, frames: int) -> Any:
+        told = await self.ask("report")
+        with trio.move_on_after(REST_S):
+            while sum(told["frames"].values()) < frames:
+                await trio.sleep(0.05)
+                told = await self.ask("report")
+        return told
+
+    async def ask(self, line: str) -> Any:
+        """One line to the process, and its answer."""
+        assert self._process.stdin is not None
+        await self._process.stdin.send_all(line.encode() + b"\n")
+        return await self.answer(ANSWER_S)
+
+    async def answer(self, within_s: float) -> Any:
+        """The next line it prints. Raises ``RuntimeError`` if it does not, or has ended."""
+        with trio.move_on_after(within_s):
+            async for line in self._lines:
+                return json.loads(line) if line.strip() else None
+            raise RuntimeError("a reader's process has ended")
+        raise RuntimeError(f"a reader's process said nothing for {within_s:.0f} s")
+
+    def _rss(self) -> int:
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+
+@asynccontextmanager
+async def open_listener(ground: Ground, side: str, wanted: Wanted) -> AsyncIterator[Listener]:
+    """A reader for the length of the block, to which every market of every line has shown itself."""
+    root = str(Path(marketpipe.__file__).parents[1])
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "bench.listener", side, ground.base_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    try:
+        listener = Listener(ground, process, _lines(process))
+        assert process.stdin is not None
+        await process.stdin.send_all(json.dumps(wanted).encode() + b"\n")
+        await listener.answer(START_S)
+        yield listener
+    finally:
+        with trio.CancelScope(shield=True):
+            await _end(process)
+
+
+async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
+    assert process.stdout is not None
+    rest = b""
+    async for data in process.stdout:
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line
+
+
+async def _end(process: trio.Process) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            await pipe.aclose()
+    with trio.move_on_after(2.0):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

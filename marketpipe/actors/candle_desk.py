@@ -1,0 +1,181 @@
+"""Bars: frames go to the deduplicator, and what a loss may have spoilt is read again from REST."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+import attrs
+import trio
+
+from marketpipe.actors.asker import Asker
+from marketpipe.actors.deduplicator import BarMessage, BarPage, Doubt, Forget, LiveBars, Proven
+from marketpipe.actors.desks import Tally
+from marketpipe.actors.hub import Hub
+from marketpipe.core import timeframes
+from marketpipe.core.candles import SETTLE_MS
+from marketpipe.core.paging import candle_walk
+from marketpipe.core.topics import Frame, Topic
+from marketpipe.errors import ExchangeError
+from marketpipe.models import Gap, Priority
+
+__all__ = ["CandleDesk"]
+
+logger = logging.getLogger("marketpipe.stream")
+
+# A bar's last frame comes up to a second after its end, and the exchange's time is known to a second.
+UNSURE_MS = 2_000
+# A page that has not come is asked for again after so long; the batcher has backed off already.
+AGAIN_S = 0.5
+
+
+@attrs.frozen(eq=False)
+class _Doubted:
+    """From when until when (exchange time) frames may be missing; None: the stream is not back yet.
+
+    Every further doubt replaces it by another, with the earliest beginning.
+    """
+
+    since_ms: int
+    until_ms: int | None
+
+
+@attrs.define(eq=False)
+class CandleDesk:
+    """The bars of every market and timeframe that somebody wants; ``deduplicator`` is that actor's inbox."""
+
+    _asker: Asker
+    _hub: Hub
+    _deduplicator: trio.MemorySendChannel[BarMessage]
+    _exchange_ms: Callable[[], int]
+    tally: Tally = attrs.field(factory=Tally, init=False)
+    _shown: dict[Topic, int] = attrs.field(factory=dict, init=False)
+    _gaps: dict[Topic, Gap] = attrs.field(factory=dict, init=False)
+    _doubts: dict[Topic, _Doubted] = attrs.field(factory=dict, init=False)
+    _reading: set[Topic] = attrs.field(factory=set, init=False)
+    _need: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def subscribing(self, new: Collection[Topic], kept: Collection[Topic], now_ms: int) -> None:
+        # Where one message replaces another, the last frame of a bar may fall between them.
+        ending = [topic for topic in kept if _ends_about(topic, now_ms)]
+        for topic in ending:
+            self._doubt(topic, now_ms - UNSURE_MS)
+        self._read_what_is_doubted([*new, *ending], now_ms)
+
+    def _read_what_is_doubted(self, topics: Collection[Topic], now_ms: int) -> None:
+        doubted = tuple(topic for topic in topics if topic in self._doubts)
+        if doubted:
+            for topic in doubted:
+                self._doubt(topic, now_ms, now_ms + UNSURE_MS)
+            start_ms = min(self._doubts[topic].since_ms for topic in doubted)
+            self._send(Doubt(doubted, start_ms, now_ms + UNSURE_MS))
+            self._need.set()
+
+    def _doubt(self, topic: Topic, since_ms: int, until_ms: int | None = None) -> None:
+        held = self._doubts.get(topic)
+        self._doubts[topic] = _Doubted(since_ms if held is None else min(since_ms, held.since_ms), until_ms)
+
+    def take(self, frames: Sequence[Frame], now_s: float) -> None:
+        candles = tuple(frame.value for frame in frames)
+        for candle in candles:
+            topic = Topic.of_candle(candle)
+            self._shown[topic] = max(candle.exchange_ms, self._shown.get(topic, 0))
+        self._send(LiveBars(candles))
+
+    def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
+        self.lost((topic,), start_ms, now_ms, cause)
+        self._read_what_is_doubted((topic,), now_ms)
+
+    def silent(self, topics: Collection[Topic]) -> None:
+        # A market without a trade has no bar to show; one that had is read again, for the stream goes on without it.
+        self._read_what_is_doubted(topics, self._exchange_ms())
+
+    def suspend(self, topics: Collection[Topic], now_ms: int) -> None:
+        """Nothing becomes final while nothing is proven."""
+
+    def resume(self, topics: Collection[Topic]) -> None:
+        """See `suspend`."""
+
+    def lost(self, topics: Collection[Topic], start_ms: int, now_ms: int, cause: str) -> None:
+        shown = tuple(topic for topic in topics if topic in self._shown)
+        if not shown:
+            return
+        for topic in shown:
+            self._doubt(topic, start_ms)
+            if topic not in self._gaps:
+                gap = self._gaps[topic] = Gap(topic.market, start_ms, max(start_ms, now_ms), cause)
+                self.tally.gaps += 1
+                self._hub.tell(topic, [gap])
+        self._send(Doubt(shown, start_ms - UNSURE_MS, now_ms + UNSURE_MS))
+
+    def release(self, topics: Collection[Topic], now_ms: int) -> None:
+        for topic in topics:
+            for held in (self._shown, self._gaps, self._doubts):
+                held.pop(topic, None)
+        if topics:
+            self._send(Forget(tuple(topics)))
+
+    def proven(self, exchange_ms: int) -> None:
+        self._send(Proven(tuple(self._shown), exchange_ms))
+
+    def shown_ms(self, topic: Topic) -> int | None:
+        return self._shown.get(topic)
+
+    def distrust(self, topic: Topic, since_ms: int) -> None:
+        """Bars of ``topic`` were read at ``since_ms``, before its stream flowed: what lies between is in doubt."""
+        self._doubt(topic, since_ms)
+
+    # -- mending ------------------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        self._reading.clear()
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._need = trio.Event()
+                for topic in [topic for topic, doubted in self._doubts.items() if doubted.until_ms is not None]:
+                    if topic in self._reading:
+                        continue
+                    self._reading.add(topic)
+                    nursery.start_soon(self._read_again, topic, name=f"reading again {topic}")
+                await self._need.wait()
+
+    async def _read_again(self, topic: Topic) -> None:
+        while (doubted := self._doubts.get(topic)) is not None and doubted.until_ms is not None:
+            # What is in doubt must have settled at the exchange.
+            wait_ms = doubted.until_ms + SETTLE_MS - self._exchange_ms()
+            if wait_ms > 0:
+                await trio.sleep(wait_ms / 1000)
+            elif not await self._has_read(topic, doubted):
+                await trio.sleep(AGAIN_S)
+        self._reading.discard(topic)
+
+    async def _has_read(self, topic: Topic, doubted: _Doubted) -> bool:
+        assert topic.timeframe is not None
+        read_ms = self._exchange_ms()
+        start_ms = timeframes.floor(topic.timeframe, doubted.since_ms - UNSURE_MS - SETTLE_MS)
+        walk = candle_walk(topic.market, topic.timeframe, start_ms=start_ms, end_ms=None)
+        try:
+            bars = await self._asker.walk(walk, Priority.NORMAL)
+        except ExchangeError as error:
+            logger.info("reading %s again: %s", topic, error)
+            return False
+        if self._doubts.get(topic) is not doubted:
+            return False  # doubted anew, or released, meanwhile
+        del self._doubts[topic]
+        gap = self._gaps.pop(topic, None)
+        if gap is not None:
+            proof = f"{len(bars)} bars read again, from {start_ms} on"
+            self.tally.repaired += 1
+            self._hub.tell(topic, [attrs.evolve(gap, end_ms=max(gap.end_ms, read_ms), repaired=True, proof=proof)])
+        self._send(BarPage(topic, bars, read_ms, from_ms=start_ms))
+        return True
+
+    def _send(self, message: BarMessage) -> None:
+        self._deduplicator.send_nowait(message)
+
+
+def _ends_about(topic: Topic, now_ms: int) -> bool:
+    assert topic.timeframe is not None
+    return timeframes.floor(topic.timeframe, now_ms - UNSURE_MS) != timeframes.floor(
+        topic.timeframe, now_ms + UNSURE_MS
+    )

@@ -1,0 +1,221 @@
+"""The subscription manager: what is wanted of the live streams, and the connections that carry it.
+
+::
+
+      stream_*() ── leases ──┐                        ┌── Keeper ticker ──── SnapshotDesk ──> cache, hub
+                             ├──> Demand ── unions ──>├── Keeper orderbook ─ SnapshotDesk ──> cache, hub
+      reads ──── heat ───────┘                        ├── Keeper trade ───── TradeDesk ─────> hub
+                                                      └── Keeper candle ──── CandleDesk ────> Deduplicator ──> hub
+
+It owns every connection: nobody else opens one. Who wants what is `marketpipe.core.demand`'s business, each line's
+connection its keeper's, and what becomes of the values its desk's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from marketpipe.actors.asker import Asker
+from marketpipe.actors.cache import Cache
+from marketpipe.actors.candle_desk import CandleDesk
+from marketpipe.actors.connection import Keeper, StreamExchange
+from marketpipe.actors.deduplicator import BarMessage, BarsView
+from marketpipe.actors.desks import Desk, SnapshotDesk
+from marketpipe.actors.histories import Histories
+from marketpipe.actors.hub import Hub, Subscription
+from marketpipe.actors.periods import Periods
+from marketpipe.actors.probes import Probe
+from marketpipe.actors.trade_desk import TradeDesk
+from marketpipe.clock import Clock
+from marketpipe.config import Subscriptions as Options
+from marketpipe.core.budgets import Budgets
+from marketpipe.core.buffers import Policy
+from marketpipe.core.demand import Demand
+from marketpipe.core.exchange_time import ExchangeTime
+from marketpipe.core.topics import STREAMED, Line, Topic
+from marketpipe.models import Candle, Trade
+from marketpipe.status import ConnectionStatus, SubscriptionStatus
+
+__all__ = ["Subscriptions"]
+
+# How often it is looked whether something has not been read for long enough.
+EXPIRE_EVERY_S = 1.0
+
+
+@attrs.define(eq=False)
+class Subscriptions:
+    """State of the actor; `run` is the actor. ``rest_ms`` is the exchange's time as REST knows it."""
+
+    _exchange: StreamExchange
+    _asker: Asker
+    _cache: Cache
+    _hub: Hub
+    _deduplicator: trio.MemorySendChannel[BarMessage]
+    _bars: BarsView
+    _clock: Clock
+    _options: Options
+    _budgets: Budgets
+    _draw: Callable[[], float]
+    _rest_ms: Callable[[], int | None]
+    _time: ExchangeTime = attrs.field(factory=ExchangeTime, init=False)
+    _demand: Demand = attrs.field(init=False)
+    _trades: TradeDesk = attrs.field(init=False)
+    _keepers: dict[Line, Keeper] = attrs.field(init=False)
+    _periods: Periods = attrs.field(init=False)
+    _histories: Histories = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        options = self._options
+        self._demand = Demand(
+            lambda line: self._keepers[line].changed(),
+            heat_reads=options.heat_reads,
+            heat_s=options.heat_s,
+            idle_s=options.idle_s,
+        )
+        self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s)
+        self._periods = Periods(self._asker, self._deduplicator, self.exchange_ms)
+        candles = CandleDesk(self._asker, self._hub, self._deduplicator, self.exchange_ms)
+        desks: dict[Line, Desk] = {
+            Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, also=self._periods.take),
+            Line.ORDERBOOK: SnapshotDesk(Line.ORDERBOOK, self._cache, self._hub),
+            Line.TRADE: self._trades,
+            Line.CANDLE: candles,
+        }
+        self._keepers = {line: self._keeper(line, desk) for line, desk in desks.items()}
+        self._histories = Histories(
+            self._asker, self._hub, self._deduplicator, self.exchange_ms, self._wait_shown, candles.distrust, options
+        )
+
+    def _keeper(self, line: Line, desk: Desk) -> Keeper:
+        return Keeper(
+            line,
+            self._exchange,
+            desk,
+            self._demand,
+            Probe(line, self._asker, self._options.pong_s),
+            self._time,
+            self._exchange_ms_at,
+            self._clock,
+            self._options,
+            self._budgets,
+            self._draw,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep every line, for ever."""
+        with self._asker:
+            await self._keep_every_line(task_status)
+
+    async def _keep_every_line(self, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            for line, keeper in self._keepers.items():
+                nursery.start_soon(keeper.run, name=f"stream {line}")
+            nursery.start_soon(self._periods.run, name="stream periods")
+            nursery.start_soon(self._histories.run, name="stream histories")
+            task_status.started()
+            while True:
+                await trio.sleep(EXPIRE_EVERY_S)
+                self._demand.expire(trio.current_time())
+
+    # -- for the handle -----------------------------------------------------------------------------------------
+
+    def read(self, line: Line, markets: Iterable[str]) -> None:
+        """These have just been read; what is read often gets a subscription by itself."""
+        if self._options.auto:
+            now_s = trio.current_time()
+            for market in markets:
+                self._demand.read(Topic(line, market), now_s)
+
+    def newest_trades(self, market: str, count: int) -> tuple[Trade, ...] | None:
+        """The newest ``count`` trades, newest first, if a live stream alone can vouch for them."""
+        return self._trades.newest(market, count)
+
+    def newest_bars(self, topic: Topic, count: int) -> tuple[Candle, ...] | None:
+        """The newest ``count`` bars, oldest first, if a live stream vouches for all of them."""
+        carrier = _carrier(topic)
+        if not self._keepers[carrier.line].is_active(carrier):
+            return None
+        bars, whole_from_ms = self._bars.bars(topic), self._bars.whole_from_ms(topic)
+        if whole_from_ms is None or len(bars) < count or bars[-count].open_ms < whole_from_ms:
+            return None
+        return bars[-count:]
+
+    @asynccontextmanager
+    async def listen(
+        self, topics: Sequence[Topic], *, policy: Policy, depth: int, history: int = 0
+    ) -> AsyncGenerator[Subscription[Any]]:
+        """Lease ``topics``, which must be listed, and listen to them. ``history`` bars come first."""
+        lease = self._demand.lease(_carrier(topic) for topic in topics)
+        try:
+            if topics[0].line is Line.CANDLE:
+                self._periods.want(topics)
+            if history:
+                subscription = self._hub.attach(topics, policy=policy, depth=depth, silent=True)
+                self._histories.want(subscription, topics, history)
+            else:
+                subscription = self._hub.attach(topics, policy=policy, depth=depth, first=self._current(topics))
+            try:
+                yield subscription
+            finally:
+                subscription.close()
+                self._histories.cancel(subscription)
+                if topics[0].line is Line.CANDLE:
+                    self._periods.release(topics)
+        finally:
+            self._demand.release(lease)
+
+    def _current(self, topics: Iterable[Topic]) -> list[Any]:
+        # Whoever joins a stream that flows already starts with what the exchange has shown the others.
+        return [value for topic in topics if (value := self._current_value(topic)) is not None]
+
+    def _current_value(self, topic: Topic) -> Any:
+        match topic.line:
+            case Line.TICKER:
+                return self._cache.live_tickers.get(topic.market)
+            case Line.ORDERBOOK:
+                return self._cache.live_orderbooks.get(topic.market)
+            case Line.TRADE:
+                newest = self._trades.newest(topic.market, 1)
+                return newest[0] if newest else None
+            case Line.CANDLE:
+                bars = self._bars.bars(topic)
+                return bars[-1] if bars else None
+
+    async def _wait_shown(self, topic: Topic) -> None:
+        carrier = _carrier(topic)
+        await self._keepers[carrier.line].wait_shown(carrier)
+
+    # -- the exchange's time ------------------------------------------------------------------------------------
+
+    def exchange_ms(self) -> int:
+        """What time it is at the exchange at the least (epoch ms)."""
+        return self._exchange_ms_at(trio.current_time())
+
+    def _exchange_ms_at(self, at_s: float) -> int:
+        ago_ms = int((trio.current_time() - at_s) * 1000)
+        told = self._rest_ms()
+        streamed_ms = self._time.now_ms(at_s)
+        known = [ms for ms in (None if told is None else told - ago_ms, streamed_ms) if ms is not None]
+        return max(known, default=self._clock.now_ms() - ago_ms)
+
+    # -- what it says of itself ---------------------------------------------------------------------------------
+
+    def connections(self) -> Mapping[Line, ConnectionStatus]:
+        """Each line's connection."""
+        return {line: keeper.status() for line, keeper in self._keepers.items()}
+
+    def subscriptions(self) -> Mapping[Topic, SubscriptionStatus]:
+        """Every topic that is or was wanted."""
+        return {topic: status for keeper in self._keepers.values() for topic, status in keeper.subscriptions().items()}
+
+
+def _carrier(topic: Topic) -> Topic:
+    # Bars of a day and more are not streamed; they are made from the day's tickers.
+    if topic.timeframe is not None and topic.timeframe not in STREAMED:
+        return Topic(Line.TICKER, topic.market)
+    return topic

@@ -1,0 +1,93 @@
+"""Values that a stream keeps current: fresh for as long as their stream is.
+
+Where streams flow, the newest value of each market lies here and needs no time to live: had it changed, the stream
+would have said so. The moment a stream is not certain any more, its values are *suspended*: they leave at once, to be
+kept like any other value, by their age. When a check has found the stream well, they come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+__all__ = ["Dated", "LiveEntry", "LiveValues"]
+
+
+class Dated(Protocol):
+    """A value with the exchange's stamp."""
+
+    @property
+    def exchange_ms(self) -> int:
+        """Epoch milliseconds."""
+        ...
+
+
+V = TypeVar("V", bound=Dated)
+
+NEVER = float("-inf")
+
+
+class LiveEntry(NamedTuple, Generic[V]):
+    """A value and when it was received, in monotonic seconds."""
+
+    value: V
+    received_s: float
+
+
+class LiveValues(Generic[V]):
+    """The newest value of each market whose stream flows."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, LiveEntry[V]] = {}
+        self._suspended: dict[str, LiveEntry[V]] = {}
+        self.hits = 0
+
+    def get(self, market: str, since_s: float = NEVER) -> V | None:
+        """The value of ``market`` if its stream flows, and if it was received after ``since_s``."""
+        entry = self._live.get(market)
+        if entry is None or entry.received_s <= since_s:
+            return None
+        self.hits += 1
+        return entry.value
+
+    def streamed(self, market: str, value: V, now_s: float) -> None:
+        """The stream of ``market`` shows ``value``, and thereby that it flows."""
+        held = self._live.get(market)
+        if held is None:
+            held = self._suspended.pop(market, None)
+        newer = held is None or value.exchange_ms >= held.value.exchange_ms  # frames may overtake each other
+        self._live[market] = LiveEntry(value, now_s) if newer or held is None else held
+
+    def fetched(self, market: str, value: V, now_s: float) -> None:
+        """The exchange's REST side shows ``value``: memory must not go back behind what a caller has seen of it."""
+        for entries in (self._live, self._suspended):
+            held = entries.get(market)
+            if held is not None and value.exchange_ms > held.value.exchange_ms:
+                entries[market] = LiveEntry(value, now_s)
+
+    def suspend(self, markets: Iterable[str]) -> list[tuple[str, LiveEntry[V]]]:
+        """The streams of ``markets`` are not certain: their values, which are not fresh by themselves any more."""
+        gone = [(market, entry) for market in markets if (entry := self._live.pop(market, None)) is not None]
+        self._suspended.update(gone)
+        return gone
+
+    def resume(self, markets: Iterable[str]) -> None:
+        """The streams of ``markets`` have been checked: what was suspended is current."""
+        for market in markets:
+            entry = self._suspended.pop(market, None)
+            if entry is not None:
+                self._live[market] = entry
+
+    def forget(self, markets: Collection[str]) -> list[tuple[str, LiveEntry[V]]]:
+        """The streams of ``markets`` have ended: the values that were live until now."""
+        gone = self.suspend(markets)
+        for market in markets:
+            self._suspended.pop(market, None)
+        return gone
+
+    def values(self) -> list[V]:
+        """Every live value, in no particular order."""
+        return [entry.value for entry in self._live.values()]
+
+    def __len__(self) -> int:
+        return len(self._live)

@@ -1,0 +1,121 @@
+"""What was delivered is known again, and memory is bounded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paper_exchange import NOW_MS, trade
+
+from marketpipe.core import delivered
+from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, Delivered
+from marketpipe.models import Trade
+
+
+def deal(after_ms: int, number: int = 0) -> Trade:
+    return trade(NOW_MS + after_ms, (NOW_MS + after_ms) * 10_000 + number)
+
+
+def filled(*trades: Trade) -> Delivered:
+    memory = Delivered()
+    for row in trades:
+        assert memory.add(row)
+    return memory
+
+
+def test_a_trade_is_new_once():
+    memory = filled(deal(0))
+    assert not memory.add(deal(0))
+    assert memory.add(deal(0, 1))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 0, 1, 5, 20]), st.integers(-12, 0)), min_size=1, max_size=120),
+    st.integers(1, 10),
+    st.integers(0, 40),
+    st.integers(10, 30),
+)
+def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
+    steps: list[tuple[int, int]], keep: int, keep_ms: int, keep_at_most: int
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivered, "KEEP", keep)
+        patch.setattr(delivered, "KEEP_MS", keep_ms)
+        patch.setattr(delivered, "KEEP_AT_MOST", keep_at_most)
+        memory, at_ms, told = Delivered(), 0, []
+        for number, (step_ms, late_ms) in enumerate(steps):
+            at_ms += step_ms
+            told.append(deal(at_ms + late_ms, number))
+            memory.add(told[-1])
+        untrimmed = dict(memory.by_id)
+        memory.trim()
+    told.sort(key=delivered.rank)
+    times = [row.trade_ms for row in told]
+    recent = [row for row in told if row.trade_ms >= times[-1] - keep_ms]
+    for row in (told[-keep:] + recent)[-keep_at_most:]:
+        assert memory.knows(row)
+    ties = max(map(times.count, times))
+    assert len(memory.by_id) <= min(max(keep, len(recent)), keep_at_most) + ties
+    assert memory.by_id.items() <= untrimmed.items()
+    # What is not remembered lies below the floor, and nothing above the floor was forgotten.
+    assert all(row.sequential_id in memory.by_id for row in told if delivered.rank(row) > memory.floor)
+    assert all(row.sequential_id in memory.by_id for row in told if row.trade_ms >= memory.forgotten_ms)
+
+
+def test_memory_is_trimmed_to_a_thousand_in_a_long_stream():
+    memory = Delivered()
+    for number in range(50_000):
+        memory.add(deal(50 * number))
+    assert KEEP <= len(memory.by_id) <= 2 * KEEP
+
+
+def test_of_a_flood_the_newest_are_remembered():
+    memory = Delivered()
+    memory.extend(deal(number // 10, number % 10) for number in range(3 * KEEP_AT_MOST))
+    assert len(memory.by_id) == 3 * KEEP_AT_MOST
+    memory.trim()
+    assert len(memory.by_id) == KEEP_AT_MOST
+    assert memory.forgotten_ms == NOW_MS + 2 * KEEP_AT_MOST // 10
+
+
+def test_what_was_forgotten_counts_as_known():
+    memory = Delivered()
+    for number in range(2 * KEEP + 1):
+        memory.add(deal(1_000 * number))
+    assert deal(0).sequential_id not in memory.by_id
+    assert memory.knows(deal(0))
+    assert not memory.knows(deal(2_000 * KEEP, 1))
+
+
+def test_the_newest_is_the_one_made_last_not_the_one_delivered_last():
+    memory = filled(deal(0), deal(300), deal(200))
+    assert memory.is_newest(deal(300))
+    assert not memory.is_newest(deal(200))
+    assert not memory.is_newest(deal(400))
+
+
+def test_the_newest_trades_come_newest_first_and_only_if_there_are_so_many():
+    memory = filled(deal(0), deal(300), deal(200), deal(200, 1))
+    assert memory.newest(4, clear_ms=0) == (deal(300), deal(200, 1), deal(200), deal(0))
+    assert memory.newest(2, clear_ms=0) == (deal(300), deal(200, 1))
+    assert memory.newest(5, clear_ms=0) is None
+
+
+def test_the_newest_trades_do_not_reach_down_to_the_floor():
+    memory = filled(deal(0), deal(100), deal(101), deal(300))
+    memory.raise_floor(delivered.rank(deal(0)))
+    assert memory.newest(2, clear_ms=100) == (deal(300), deal(101))
+    assert memory.newest(3, clear_ms=100) is None
+
+
+def test_the_floor_is_never_lowered():
+    memory = Delivered()
+    memory.raise_floor((5, 0))
+    memory.raise_floor((4, 9))
+    assert memory.floor == (5, 0)
+
+
+def test_an_empty_memory_can_be_trimmed():
+    memory = Delivered()
+    memory.trim()
+    assert memory.by_id == {}
