@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from bench.callers import callers
+from bench.consumers import slow, subscriptions
 from bench.decode import decode
 from bench.demand import habits, recovery, utilisation
 from bench.figures import Outcome
@@ -15,6 +16,8 @@ from bench.reading import reading
 from bench.rivals import rivals
 from bench.scale import Scale
 from bench.starting import importing
+from bench.stream_faults import outages
+from bench.streams import flatout, ingest, latency
 from bench.symbols import symbols
 
 __all__ = ["BENCHES", "RIVALS", "Bench", "about"]
@@ -39,6 +42,13 @@ BENCHES: Mapping[str, Bench] = {
     "reading": reading,
     "habits": habits,
     "recovery": recovery,
+    # Live streams: floods of frames, read by processes of their own; and what goes wrong.
+    "ingest": ingest,
+    "latency": latency,
+    "flatout": flatout,
+    "subscriptions": subscriptions,
+    "slow": slow,
+    "outages": outages,
     RIVALS: rivals,
 }
 

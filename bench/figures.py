@@ -7,7 +7,7 @@ from statistics import median
 
 import attrs
 
-__all__ = ["Figure", "Goal", "Outcome", "at_least", "at_most", "ratio_below"]
+__all__ = ["Figure", "Goal", "Matrix", "Outcome", "at_least", "at_most", "ratio_below"]
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +52,14 @@ def _figures(values: Iterable[Figure]) -> tuple[Figure, ...]:
     return tuple(values)
 
 
+def _matrices(values: Iterable[Matrix]) -> tuple[Matrix, ...]:
+    return tuple(values)
+
+
+def _rows(values: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row) for row in values)
+
+
 def _lines(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
@@ -94,18 +102,30 @@ class Figure:
 
 
 @attrs.frozen
+class Matrix:
+    """What is read row by row and column by column, as text: many properties of many cases."""
+
+    title: str
+    columns: tuple[str, ...] = attrs.field(converter=_lines)
+    rows: tuple[tuple[str, ...], ...] = attrs.field(converter=_rows)
+
+
+@attrs.frozen
 class Outcome:
-    """What came of a bench. ``broken``: one line for each broken promise; nothing of that is about time."""
+    """What came of a bench. ``broken``: one line for each broken promise; none is about how fast something is."""
 
     figures: tuple[Figure, ...] = attrs.field(converter=_figures)
     broken: tuple[str, ...] = attrs.field(default=(), converter=_lines)
+    matrices: tuple[Matrix, ...] = attrs.field(default=(), converter=_matrices)
 
     @staticmethod
     def joined(outcomes: Iterable[Outcome]) -> Outcome:
         """All of them as one."""
         parts = list(outcomes)
         return Outcome(
-            [figure for part in parts for figure in part.figures], [line for part in parts for line in part.broken]
+            [figure for part in parts for figure in part.figures],
+            [line for part in parts for line in part.broken],
+            [matrix for part in parts for matrix in part.matrices],
         )
 
     @staticmethod

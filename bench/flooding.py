@@ -1,7 +1,7 @@
 """Floods of frames from a simulator, and readers of them in processes of their own.
 
-What the simulator counts is what it has sent, so both can be compared to the last frame: around a flood every
-connection is silenced (`ws-stall`), for less time than makes the pipeline suspicious, and nothing but the flood is said.
+What the simulator counts is what it has sent, so both can be compared to the last frame: before and after a flood all
+connections are silenced (`ws-stall`), not so long that the pipeline becomes suspicious, and only the flood is told.
 """
 
 from __future__ import annotations
@@ -29,21 +29,32 @@ __all__ = ["Listener", "Sent", "Slice", "open_listener", "pour"]
 
 # In which what was said before has arrived.
 SETTLE_S = 0.3
-# How long a reader that is behind may take for the rest, before it is counted as lost. Silence is suspicious after 2 s.
+# A reader that is behind reads on; what has not come when nothing came for so long is lost. Silence is suspicious after
+# 2 s.
 REST_S = 1.0
+LOOK_S = 0.1
+BEGIN_S = 1.5
 # A flood lasts longer than it is listened to, so that it is cut off by the silence.
 SPARE_S = 30.0
+# The tickers of a flood say that nothing was traded, while REST knows what was. Who asked it would find them stalled.
+UNTOLD = {"kind": "down", "groups": ["ticker"]}
 START_S = 30.0
 ANSWER_S = 20.0
 
 
 @attrs.frozen
 class Sent:
-    """What the simulator has sent: frames by line, trades and the sum of their ids."""
+    """What the simulator has sent, and for how long: frames by line, trades and the sum of their ids."""
 
     frames: Mapping[str, int]
     trades: int
     trade_ids: int
+    lasted_s: float
+
+    @property
+    def rate(self) -> float:
+        """Frames per second."""
+        return sum(self.frames.values()) / self.lasted_s
 
 
 @attrs.frozen(kw_only=True)
@@ -94,20 +105,32 @@ async def pour(ground: Ground, per_second: float, for_s: float, begin: Callable[
     Afterwards it is silent: whoever has counted what arrived calls `Ground.calm`.
     """
     await _hush(ground)
+    await trio.sleep(SETTLE_S)
     await ground.tell("POST", "/sim/reset")
     await begin()
     await ground.tell("POST", "/sim/flood", {"per_second": per_second, "for_s": for_s + SPARE_S})
+    await _flowing(ground)
     await ground.calm()
+    await ground.strike(UNTOLD)
+    began_s = trio.current_time()
     await trio.sleep(for_s)
     await _hush(ground)
+    lasted_s = trio.current_time() - began_s
+    await trio.sleep(SETTLE_S)
     await ground.tell("DELETE", "/sim/flood")
     told = (await ground.tell("GET", "/sim/stats"))["streams"]
-    return Sent(told["frames"], told["flood"]["trades"], told["flood"]["trade_ids"])
+    return Sent(told["frames"], told["flood"]["trades"], told["flood"]["trade_ids"], lasted_s)
+
+
+async def _flowing(ground: Ground) -> None:
+    # Before the first flood, templates of everything are made; what is due meanwhile is silenced, and not counted.
+    with trio.move_on_after(BEGIN_S):
+        while not (await ground.tell("GET", "/sim/flood"))["due"]:  # noqa: ASYNC110  it is in another process
+            await trio.sleep(LOOK_S)
 
 
 async def _hush(ground: Ground) -> None:
     await ground.strike({"kind": "ws-stall"})
-    await trio.sleep(SETTLE_S)
 
 
 @attrs.frozen
@@ -138,17 +161,23 @@ class Listener:
         return Slice(sent=sent, rss=tuple(rss), faults=faults, **told)
 
     async def _everything(self, frames: int) -> Any:
-        told = await self.ask("report")
-        with trio.move_on_after(REST_S):
-            while sum(told["frames"].values()) < frames:
-                await trio.sleep(0.05)
-                told = await self.ask("report")
+        told, before, until_s = await self.ask("report"), -1, 0.0
+        while (arrived := sum(told["frames"].values())) < frames:
+            if arrived > before:
+                before, until_s = arrived, trio.current_time() + REST_S
+            elif trio.current_time() >= until_s:
+                break
+            await trio.sleep(LOOK_S)
+            told = await self.ask("report")
         return told
 
     async def ask(self, line: str) -> Any:
-        """One line to the process, and its answer."""
+        """One line to the process, and its answer. Raises as `answer` does."""
         assert self._process.stdin is not None
-        await self._process.stdin.send_all(line.encode() + b"\n")
+        try:
+            await self._process.stdin.send_all(line.encode() + b"\n")
+        except trio.BrokenResourceError as exc:
+            raise RuntimeError("a reader's process has ended") from exc
         return await self.answer(ANSWER_S)
 
     async def answer(self, within_s: float) -> Any:

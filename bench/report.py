@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 import marketpipe
-from bench.figures import Figure, Outcome
+from bench.figures import Figure, Matrix, Outcome
 from marketpipe.clock import SystemClock
 
-__all__ = ["document", "figures_table", "machine", "save", "show"]
+__all__ = ["document", "figures_table", "machine", "matrix_table", "save", "show"]
 
 # Below these a number is told with that many decimals.
 _DECIMALS = ((10.0, 3), (100.0, 2), (1_000.0, 1))
@@ -41,6 +41,8 @@ def show(console: Console, name: str, line: str, outcome: Outcome, elapsed_s: fl
     """One bench: its table, and what was broken."""
     console.print()
     console.print(Text.assemble((name, "bold"), f"  {line}  ({elapsed_s:.1f} s)"))
+    for matrix in outcome.matrices:
+        console.print(matrix_table(matrix))
     console.print(figures_table(outcome))
     for broken in outcome.broken[:20]:
         console.print(Text(f"BROKEN  {broken}", style="bold red"))
@@ -61,6 +63,17 @@ def figures_table(outcome: Outcome) -> Table:
     return table
 
 
+def matrix_table(matrix: Matrix) -> Table:
+    """Its rows as they are; all but the first column are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0), title=matrix.title,
+                  title_justify="left")  # fmt: skip
+    for number, column in enumerate(matrix.columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in matrix.rows:
+        table.add_row(*row)
+    return table
+
+
 def document(outcomes: Mapping[str, Outcome], scale: str) -> dict[str, Any]:
     """Everything, with the raw samples."""
     return {
@@ -77,7 +90,10 @@ def save(path: Path, outcomes: Mapping[str, Outcome], scale: str) -> None:
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:
-    return {"figures": [_figure(figure) for figure in outcome.figures], "broken": list(outcome.broken)}
+    told: dict[str, Any] = {"figures": [_figure(figure) for figure in outcome.figures], "broken": list(outcome.broken)}
+    if outcome.matrices:
+        told["matrices"] = [attrs.asdict(matrix) for matrix in outcome.matrices]
+    return told
 
 
 def _figure(figure: Figure) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import attrs
 
 from marketpipe.sim.config import Window
 
-__all__ = ["FULL", "QUICK", "TINY", "Habit", "Scale"]
+__all__ = ["FULL", "QUICK", "TINY", "Habit", "Scale", "StreamScale"]
 
 
 @attrs.frozen
@@ -22,6 +22,33 @@ class Habit:
 
 JITTERY = (Habit("rolling", 0.3), Habit("fixed", 0.3), Habit("first", 0.3))
 PUNCTUAL = (Habit("fixed", 0.0), Habit("first", 0.0))
+
+
+@attrs.frozen(kw_only=True)
+class StreamScale:
+    """Sizes of the benches of live streams.
+
+    ``rate``: messages per second of the flood, of which ``slices`` of ``slice_s`` each are compared before it lasts
+    ``ingest_s``. ``climb``: the rates that are tried one after the other, for ``step_s`` each, ``climbs`` times.
+    ``calm_rate``: at which delays are measured, for ``calm_s`` in two halves. ``trades``: per second beside a slow
+    consumer, for ``slow_s``. ``outages``: how many rows of the table of outages, in real time and in virtual time.
+    """
+
+    markets: int
+    rate: float
+    slices: int
+    slice_s: float
+    ingest_s: float
+    climb: tuple[float, ...]
+    climbs: int
+    step_s: float
+    calm_rate: float
+    calm_s: float
+    subscribers: int
+    rounds: int
+    trades: float
+    slow_s: float
+    outages: tuple[int, int]
 
 
 @attrs.frozen(kw_only=True)
@@ -51,8 +78,27 @@ class Scale:
     reading_s: float
     rival_callers: int
     rival_batch: int
+    streams: StreamScale
 
 
+ALL = 1_000
+STREAMS = StreamScale(
+    markets=240,
+    rate=5_000,
+    slices=4,
+    slice_s=6.0,
+    ingest_s=60.0,
+    climb=(2_500, *(round(5_000 * 1.2**step, -2) for step in range(11))),
+    climbs=2,
+    step_s=4.0,
+    calm_rate=2_000,
+    calm_s=20.0,
+    subscribers=200,
+    rounds=3,
+    trades=500,
+    slow_s=12.0,
+    outages=(ALL, ALL),
+)
 FULL = Scale(
     loops=2_000,
     turns=15,
@@ -73,6 +119,7 @@ FULL = Scale(
     reading_s=10.0,
     rival_callers=250,
     rival_batch=500,
+    streams=STREAMS,
 )
 QUICK = attrs.evolve(
     FULL,
@@ -86,6 +133,9 @@ QUICK = attrs.evolve(
     storm_s=(4.0, 4.0, 30.0),
     storms=1,
     reading_s=2.0,
+    streams=attrs.evolve(
+        STREAMS, slices=2, slice_s=4.0, ingest_s=8.0, climbs=1, step_s=3.0, calm_s=8.0, rounds=2, slow_s=6.0
+    ),
 )
 TINY = attrs.evolve(
     FULL,
@@ -108,4 +158,21 @@ TINY = attrs.evolve(
     reading_s=0.3,
     rival_callers=3,
     rival_batch=5,
+    streams=StreamScale(
+        markets=12,
+        rate=300,
+        slices=1,
+        slice_s=0.5,
+        ingest_s=0.5,
+        climb=(200, 400),
+        climbs=1,
+        step_s=0.5,
+        calm_rate=200,
+        calm_s=1.0,
+        subscribers=12,
+        rounds=1,
+        trades=500,
+        slow_s=3.5,
+        outages=(1, 2),
+    ),
 )

@@ -7,6 +7,7 @@ from marketpipe.client import Client
 from marketpipe.config import Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
 from marketpipe.core.buffers import SubscriptionStatistics
 from marketpipe.core.freshness import Freshness
+from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import (
     BadPayload,
     Banned,
@@ -45,10 +46,10 @@ from marketpipe.status import ConnectionStatus, Status, SubscriptionState, Subsc
 __all__ = [
     "BadPayload", "Banned", "Batch", "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change",
     "Client", "Config", "ConnectionStatus", "ExchangeError", "ExchangeUnavailable", "Freshness", "Gap", "Level",
-    "Limits", "Market", "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority", "RateLimited",
-    "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscription",
+    "Limits", "Line", "Market", "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority",
+    "RateLimited", "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscription",
     "SubscriptionState", "SubscriptionStatistics", "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe",
-    "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
+    "Topic", "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

@@ -495,7 +495,13 @@ class Client:
     async def _trades(
         self, name: str, count: int, max_age_s: float | None, priority: Priority
     ) -> _Found[tuple[Trade, ...]]:
+        found = await self._newest_trades(name, count, max_age_s, priority)
         self._noticed(Line.TRADE, (name,))
+        return found
+
+    async def _newest_trades(
+        self, name: str, count: int, max_age_s: float | None, priority: Priority
+    ) -> _Found[tuple[Trade, ...]]:
         if self._subscriptions is not None and max_age_s is None:
             streamed = self._subscriptions.newest_trades(name, count)
             if streamed is not None:

@@ -206,4 +206,4 @@ class Config:
         if self.ws_url is not None:
             return self.ws_url
         scheme, _, rest = self.rest_url.partition("://")
-        return f"{'wss' if scheme == 'https' else 'ws'}://{rest}/websocket/v1"
+        return f"{'wss' if scheme.lower() == 'https' else 'ws'}://{rest}/websocket/v1"

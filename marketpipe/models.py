@@ -4,7 +4,8 @@ Prices and sizes are `decimal.Decimal`, as printed by the exchange. Times are in
 ``_ms``; durations are floats in seconds and end in ``_s``. Every value says when the exchange stamped it
 (``exchange_ms``), when this machine received it (``received_ms``) and where it was born (``source``).
 
-`Ticker` is made from `marketpipe.upbit.wire_rows.TickerRow` attribute by attribute: their names belong together.
+`Ticker`, `Trade`, `Orderbook` with its `Level`s and `Candle` are made from the rows of `marketpipe.upbit.wire_rows`
+attribute by attribute: their names belong together.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     cancelled and `PipelineCrashed` raised from the group of failures; an exception of the block itself comes out bare.
     """
     # Importing httpx takes longer than the rest of the package together: paid here, not by `import marketpipe`.
-    from marketpipe.upbit.rest import UpbitRest
+    from marketpipe.upbit.rest import UpbitRest, tls_context
     from marketpipe.upbit.ws import UpbitWebSocket
 
     chosen = attrs.evolve(config or Config(), **options)
@@ -76,6 +76,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
         pong_s=subscriptions.pong_s,
         frames=buffers.frames,
         frame_bytes=buffers.frame_bytes,
+        tls=tls_context,
     )
     with _shared_budgets(chosen) as budgets:
         async with (

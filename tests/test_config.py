@@ -117,6 +117,7 @@ def test_a_region_streams_from_the_host_it_answers_from(region: str):
         ("http://127.0.0.1:8600/", "ws://127.0.0.1:8600/websocket/v1"),
         ("https://proxy.example/upbit/", "wss://proxy.example/upbit/websocket/v1"),
         ("http://[::1]:8600", "ws://[::1]:8600/websocket/v1"),
+        ("HTTPS://proxy.example", "wss://proxy.example/websocket/v1"),
     ],
 )
 def test_streams_are_found_where_the_rest_is(base_url: str, stream_url: str):

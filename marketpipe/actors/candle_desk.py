@@ -16,7 +16,7 @@ from marketpipe.core import timeframes
 from marketpipe.core.candles import SETTLE_MS
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
-from marketpipe.errors import ExchangeError
+from marketpipe.errors import ExchangeError, UnknownMarket
 from marketpipe.models import Gap, Priority
 
 __all__ = ["CandleDesk"]
@@ -156,6 +156,9 @@ class CandleDesk:
         walk = candle_walk(topic.market, topic.timeframe, start_ms=start_ms, end_ms=None)
         try:
             bars = await self._asker.walk(walk, Priority.NORMAL)
+        except UnknownMarket as error:
+            self._give_up(topic, str(error))
+            return True
         except ExchangeError as error:
             logger.info("reading %s again: %s", topic, error)
             return False
@@ -169,6 +172,12 @@ class CandleDesk:
             self._hub.tell(topic, [attrs.evolve(gap, end_ms=max(gap.end_ms, read_ms), repaired=True, proof=proof)])
         self._send(BarPage(topic, bars, read_ms, from_ms=start_ms))
         return True
+
+    def _give_up(self, topic: Topic, reason: str) -> None:
+        self._doubts.pop(topic, None)
+        gap = self._gaps.pop(topic, None)
+        if gap is not None:
+            self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
 
     def _send(self, message: BarMessage) -> None:
         self._deduplicator.send_nowait(message)

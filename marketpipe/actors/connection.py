@@ -404,7 +404,7 @@ class Keeper:
         self._empty |= topics
         if stalled:
             self._strike(stalled, f"no snapshot of {min(stalled)} within {self._options.snapshot_s:g} s")
-        empty = topics - stalled
+        empty = topics - stalled - self._erring
         self._desk.silent(empty)
         for topic in empty:
             self._state_of(topic).shown.set()
@@ -424,6 +424,15 @@ class Keeper:
             return
         if stalled:
             self._strike(stalled, f"{min(stalled)} has traded, and nothing of it was sent")
+
+    def abandon(self, topic: Topic, reason: str) -> None:
+        """The exchange does not list ``topic`` any more: wait for it no longer."""
+        self._erring.add(topic)
+        self._vigil.subscribed(self._watched(), trio.current_time())
+        state = self._state_of(topic)
+        state.strikes = STRIKES
+        state.shown.set()
+        self._enter(topic, SubscriptionState.ERROR, reason)
 
     def _strike(self, stalled: Collection[Topic], words: str) -> None:
         """Begin with a new connection, unless that has not helped before: then go on without them, for the others."""
@@ -450,7 +459,8 @@ class Keeper:
         for topic in suspicion.topics:
             self._enter(topic, SubscriptionState.STALE, suspicion.words)
         try:
-            await session.ping()
+            if suspicion.whole:  # otherwise others have just shown that the connection lives
+                await session.ping()
             stalled = await self._probe.stalled(self._likeliest(suspicion.topics), self._desk.shown_ms, asked_ms)
         finally:
             self._suspicious = False

@@ -18,13 +18,14 @@ import trio
 
 from marketpipe.actors.asker import Asker
 from marketpipe.actors.deduplicator import BarMessage, BarPage, Doubt, Forget, LiveBars
+from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
 from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.periods import PeriodBars
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
-from marketpipe.errors import ExchangeError
+from marketpipe.errors import ExchangeError, UnknownMarket
 from marketpipe.models import Candle, Priority, Ticker
 
 __all__ = ["Periods"]
@@ -46,6 +47,7 @@ class Periods:
     """The running bars of 1d, 1w, 1M and 1y that somebody wants."""
 
     _asker: Asker
+    _hub: Hub
     _deduplicator: trio.MemorySendChannel[BarMessage]
     _exchange_ms: Callable[[], int]
     _wanted: Counter[Topic] = attrs.field(factory=Counter, init=False)
@@ -104,10 +106,13 @@ class Periods:
     async def _follow(self, topic: Topic, bars: PeriodBars, scope: trio.CancelScope) -> None:
         with scope:
             self._deduplicator.send_nowait(Doubt((topic,), *ALL_TIME))
-            while True:
-                await self._until_it_works(self._read_bars, topic)
-                await self._until_it_works(self._read_days, bars)
-                await trio.sleep(self._until_midnight_ms() / 1000)
+            try:
+                while True:
+                    await self._until_it_works(self._read_bars, topic)
+                    await self._until_it_works(self._read_days, bars)
+                    await trio.sleep(self._until_midnight_ms() / 1000)
+            except UnknownMarket as error:
+                self._hub.fail(topic, error, self._exchange_ms())
 
     def _until_midnight_ms(self) -> int:
         now_ms = self._exchange_ms()
@@ -119,6 +124,8 @@ class Periods:
         while True:
             try:
                 await read(about)
+            except UnknownMarket:
+                raise
             except ExchangeError as error:
                 logger.info("reading %s: %s", about, error)
                 await trio.sleep(AGAIN_S)

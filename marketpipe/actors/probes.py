@@ -12,7 +12,7 @@ from marketpipe.core.batching import Wanted
 from marketpipe.core.liveness import is_stalled
 from marketpipe.core.requests import Group
 from marketpipe.core.topics import Line, Topic
-from marketpipe.errors import ExchangeUnavailable, MarketPipeError
+from marketpipe.errors import ExchangeUnavailable, MarketPipeError, UnknownMarket
 from marketpipe.models import Priority
 
 __all__ = ["Probe"]
@@ -25,11 +25,16 @@ ORDINARY_SLACK_MS = 1_000
 
 @attrs.frozen
 class Probe:
-    """Checks topics of one line. ``patience_s``: for how long an answer is awaited before silence counts."""
+    """Checks topics of one line.
+
+    ``patience_s``: for how long an answer is awaited before silence counts. ``gone`` is called for each topic whose
+    market the exchange does not list any more.
+    """
 
     _line: Line
     _asker: Asker
     _patience_s: float
+    _gone: Callable[[Topic, UnknownMarket], None]
 
     async def stalled(
         self, topics: Collection[Topic], shown_ms: Callable[[Topic], int | None], asked_ms: int
@@ -57,8 +62,11 @@ class Probe:
             answers = await self._asker.ask(tuple(dict.fromkeys(keys.values())), Priority.HIGH)
         if patience.cancelled_caught:
             raise ExchangeUnavailable(f"silent, and REST does not answer within {self._patience_s} s either")
+        gone = {topic: answer for topic, key in keys.items() if isinstance(answer := answers[key], UnknownMarket)}
+        for topic, error in gone.items():
+            self._gone(topic, error)
         values = {topic: answers[key] for topic, key in keys.items() if not isinstance(answers[key], MarketPipeError)}
-        if not values:
+        if not values and not gone:
             raise ExchangeUnavailable(f"silent, and REST does not know better: {next(iter(answers.values()))}")
         return values
 

@@ -38,6 +38,7 @@ from marketpipe.core.buffers import Policy
 from marketpipe.core.demand import Demand
 from marketpipe.core.exchange_time import ExchangeTime
 from marketpipe.core.topics import STREAMED, Line, Topic
+from marketpipe.errors import UnknownMarket
 from marketpipe.models import Candle, Trade
 from marketpipe.status import ConnectionStatus, SubscriptionStatus
 
@@ -78,7 +79,7 @@ class Subscriptions:
             idle_s=options.idle_s,
         )
         self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s)
-        self._periods = Periods(self._asker, self._deduplicator, self.exchange_ms)
+        self._periods = Periods(self._asker, self._hub, self._deduplicator, self.exchange_ms)
         candles = CandleDesk(self._asker, self._hub, self._deduplicator, self.exchange_ms)
         desks: dict[Line, Desk] = {
             Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, also=self._periods.take),
@@ -97,7 +98,7 @@ class Subscriptions:
             self._exchange,
             desk,
             self._demand,
-            Probe(line, self._asker, self._options.pong_s),
+            Probe(line, self._asker, self._options.pong_s, self._gone),
             self._time,
             self._exchange_ms_at,
             self._clock,
@@ -189,6 +190,11 @@ class Subscriptions:
     async def _wait_shown(self, topic: Topic) -> None:
         carrier = _carrier(topic)
         await self._keepers[carrier.line].wait_shown(carrier)
+
+    def _gone(self, topic: Topic, error: UnknownMarket) -> None:
+        self._keepers[topic.line].abandon(topic, str(error))
+        self._hub.fail(topic, error, self.exchange_ms())
+        self._demand.drop([topic])
 
     # -- the exchange's time ------------------------------------------------------------------------------------
 

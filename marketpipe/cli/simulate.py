@@ -36,6 +36,14 @@ _HELP = {
     "nonpositive_count": "A count of 0 or less is refused, or taken as 1.",
     "unknown_quote": "An unknown quote currency is refused, or has no rows.",
     "gzip": "Compress for clients that accept it.",
+    "connect_limit": "WebSocket connections per second that are accepted.",
+    "message_limit": "Messages per second that each WebSocket connection accepts.",
+    "minute_limit": "Messages per minute that each WebSocket connection accepts.",
+    "excess": "Whether a message too many closes its connection.",
+    "idle_s": "Seconds of silence after which a WebSocket connection is dropped.",
+    "snapshot_s": "Seconds from a subscription to its snapshots.",
+    "reordered": "Share of trades that are sent late, 0 to 1.",
+    "duplicated": "Share of trades that are sent twice, 0 to 1.",
 }
 EXAMPLES = (
     "/v1/ticker?markets=KRW-BTC,KRW-ETH",
@@ -101,3 +109,4 @@ def _announce(line: str) -> None:
     for path in EXAMPLES:
         click.echo(f"  curl '{base_url}{path}'")
     click.echo(f"  marketpipe ticker KRW-BTC KRW-ETH --base-url {base_url}")
+    click.echo(f"  marketpipe watch KRW-BTC KRW-ETH --base-url {base_url}")

@@ -24,10 +24,10 @@ PAGES = 30
 BOOK = TRADED = "KRW-BTC"
 SAMPLES = ("KRW-BTC", "KRW-ETH", "BTC-ETH")
 LISTENERS = 200
-LISTENED = 10
+LISTENED = 20
 # Live trades before the loss and after the repair, how long nobody can connect, and when to give up.
-LISTEN_S = 1.5
-AWAY_S = 1.0
+LISTEN_S = 1.0
+AWAY_S = 2.0
 PATIENCE_S = 20.0
 
 
@@ -216,15 +216,13 @@ async def independent_listeners(stage: Stage) -> Shown:
             await everybody.wait()
 
     began_s = trio.current_time()
-    with trio.move_on_after(PATIENCE_S):
-        async with trio.open_nursery() as nursery:
-            for name in names:
-                nursery.start_soon(listener, name)
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(listener, name)
+        with trio.move_on_after(PATIENCE_S):
             await everybody.wait()
-            elapsed_s, subscribes = trio.current_time() - began_s, await _subscribes(stage) - before
-            nursery.cancel_scope.cancel(reason="everybody has heard something")
-    if not everybody.is_set():
-        elapsed_s, subscribes = PATIENCE_S, await _subscribes(stage) - before
+        elapsed_s, subscribes = trio.current_time() - began_s, await _subscribes(stage) - before
+        nursery.cancel_scope.cancel(reason="everybody has heard something")
     return Shown(
         asked=f"{len(names)} independent listeners, one symbol each: stream_ticker(symbol), until each has a value",
         came=_prices(firsts.values()),
@@ -238,9 +236,8 @@ async def independent_listeners(stage: Stage) -> Shown:
 
 async def a_lost_connection(stage: Stage) -> Shown:
     """Live trades while the connection is dropped, and cannot be made again for a while."""
-    names = [name for name in stage.names if name.startswith("KRW-")][:LISTENED]
-    before, began_s = await _subscribes(stage), trio.current_time()
-    heard = _Heard()
+    names, before, heard = _busiest(stage), await _subscribes(stage), _Heard()
+    began_s = trio.current_time()
     async with stage.market.stream_trade(names) as stream, trio.open_nursery() as nursery:
 
         async def listen() -> None:
@@ -257,8 +254,8 @@ async def a_lost_connection(stage: Stage) -> Shown:
     elapsed_s = trio.current_time() - began_s
     missed = sum(trade.source is Source.REST for trade in heard.trades)
     return Shown(
-        asked=f"live trades of {len(names)} markets, the connection lost meanwhile: stream_trade([...])",
-        came=[heard.told(), f"{missed} trades of that time fetched, and put where they belong"],
+        asked=f"live trades of the {len(names)} busiest markets, while the connection is lost: stream_trade([...])",
+        came=[heard.told(), f"{missed} missed trades fetched, and put where they belong"],
         count=len(heard.trades),
         unit="trades",
         elapsed_s=elapsed_s,
@@ -305,6 +302,12 @@ STEPS: tuple[Step, ...] = (
     independent_listeners,
     a_lost_connection,
 )
+
+
+def _busiest(stage: Stage) -> list[str]:
+    # Not asked of the pipe: what is read often gets a live stream by itself, and that would be counted here.
+    names, now_ms = (name for name in stage.names if name.startswith("KRW-")), stage.clock.now_ms()
+    return sorted(names, key=lambda name: stage.world.ticker(name, now_ms).turnover_24h, reverse=True)[:LISTENED]
 
 
 async def _subscribes(stage: Stage) -> int:

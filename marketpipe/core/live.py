@@ -25,13 +25,23 @@ class Dated(Protocol):
 V = TypeVar("V", bound=Dated)
 
 NEVER = float("-inf")
+# Frames overtake each other by some 300 ms (recording of 2021). What is further behind comes from a clock that was set
+# back, and waiting for that clock to catch up would keep a value for as long as it had been wrong.
+DISORDER_MS = 5_000
 
 
 class LiveEntry(NamedTuple, Generic[V]):
-    """A value and when it was received, in monotonic seconds."""
+    """A value and when it was received, in monotonic seconds; ``streamed``: as a frame."""
 
     value: V
     received_s: float
+    streamed: bool = True
+
+    def gives_way(self, value: V) -> bool:
+        """Whether ``value``, a frame, takes its place."""
+        behind_ms = self.value.exchange_ms - value.exchange_ms
+        # What REST shows may be ahead of a slow stream by any time.
+        return behind_ms <= 0 or (self.streamed and behind_ms > DISORDER_MS)
 
 
 class LiveValues(Generic[V]):
@@ -55,15 +65,14 @@ class LiveValues(Generic[V]):
         held = self._live.get(market)
         if held is None:
             held = self._suspended.pop(market, None)
-        newer = held is None or value.exchange_ms >= held.value.exchange_ms  # frames may overtake each other
-        self._live[market] = LiveEntry(value, now_s) if newer or held is None else held
+        self._live[market] = LiveEntry(value, now_s) if held is None or held.gives_way(value) else held
 
     def fetched(self, market: str, value: V, now_s: float) -> None:
         """The exchange's REST side shows ``value``: memory must not go back behind what a caller has seen of it."""
         for entries in (self._live, self._suspended):
             held = entries.get(market)
             if held is not None and value.exchange_ms > held.value.exchange_ms:
-                entries[market] = LiveEntry(value, now_s)
+                entries[market] = LiveEntry(value, now_s, streamed=False)
 
     def suspend(self, markets: Iterable[str]) -> list[tuple[str, LiveEntry[V]]]:
         """The streams of ``markets`` are not certain: their values, which are not fresh by themselves any more."""

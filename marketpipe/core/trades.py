@@ -60,6 +60,7 @@ class _Doubt:
     """Since when what is not certain, and what the stream has shown since it goes on.
 
     ``told_ms``: the start that consumers were told. ``from_ms``: the start; a later loss may have put it earlier.
+    ``noticed_ms``: when the last loss was noticed.
     ``edge``: the snapshot, or for want of it the first trade since. ``ready``: the snapshot is here, or none will come.
     ``looked``: whether REST was looked at while there was no edge. ``unsure``: the ids that seemed to be missing at a
     check's first look; None before it.
@@ -157,6 +158,7 @@ class TradeFlow:
         doubt = self._doubt
         if doubt is not None and doubt.holds:
             self._restart(doubt, start_ms)
+            doubt.noticed_ms = max(doubt.noticed_ms, now_ms)
             return ()
         if doubt is not None:
             start_ms = min(start_ms, doubt.from_ms)

@@ -88,7 +88,7 @@ class SimConfig:
     - ``idle_s``: without a byte in or out for so long, a connection is dropped (60 s on the wire, 2026-09-23, though
       the guide says 120).
     - ``snapshot_s``: how long after a request its first snapshots come; the others take 1.9 times as long (170 to
-      190 ms and 330 to 350 ms, 2026-09-23), and a market's realtime comes after its snapshot. 0: all at once.
+      190 ms and 330 to 350 ms, 2026-09-23), and realtime (but candles) comes after it. 0: all at once.
     - ``reordered``, ``duplicated``: how many of the trades arrive late or twice, from 0 to 1.
     """
 

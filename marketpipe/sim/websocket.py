@@ -49,6 +49,7 @@ HELD_S = 0.3
 STALLED_S = 10.0
 MAX_BACKLOG = 32_000_000
 CLOSE_S = 5.0
+OVERDUE_S = 0.1
 
 
 class Session:
@@ -283,6 +284,10 @@ class Session:
 
     # A flood (see Flooded)
 
+    def ready(self) -> bool:
+        """Whether there are templates of everything that is subscribed."""
+        return self._program.prepared or self._closing or self._cut
+
     def templates(self) -> Sequence[Template]:
         """What can be told on it now."""
         return () if self._closing or self._cut else self._program.templates
@@ -314,7 +319,7 @@ class Session:
     # Minding
 
     async def _mind(self) -> None:
-        config, timeline = self._sockets.config, self._sockets.timeline
+        config, timeline, flood = self._sockets.config, self._sockets.timeline, self._sockets.flood
         while True:
             now_s = trio.current_time()
             self._suffer(now_s)
@@ -324,7 +329,9 @@ class Session:
             idle_s = math.inf if self._trouble.deaf else self._active_s + config.idle_s
             if now_s >= idle_s:
                 self._leave("nothing was said for too long")
-            await self._minder.wait(min(timeline.next_edge_s(now_s), self._closes_s, idle_s))
+            # Those who speak keep a flood going; if all of them wait for their clients, it must not pile up unseen.
+            flood.advance(now_s)
+            await self._minder.wait(min(timeline.next_edge_s(now_s), self._closes_s, idle_s, flood.due_s() + OVERDUE_S))
 
     def _suffer(self, now_s: float) -> None:
         """See what the faults make of this connection now."""

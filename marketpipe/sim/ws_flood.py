@@ -24,6 +24,8 @@ GRAIN_S = 0.002
 MODULUS = 2**63
 # Of a frame: who wakes when one is due must find it due, however the times were rounded.
 SLACK = 1e-3
+# A flood begins when everybody is ready, but waits no longer than this for those who are not.
+PATIENCE_S = 1.0
 
 
 class Poured(NamedTuple):
@@ -36,6 +38,10 @@ class Poured(NamedTuple):
 
 class Flooded(Protocol):
     """A connection, as a flood sees it."""
+
+    def ready(self) -> bool:
+        """Whether `templates` are there for everything that is subscribed."""
+        ...
 
     def templates(self) -> Sequence[Template]:
         """What can be told on it now."""
@@ -66,7 +72,8 @@ class Flood:
     def __init__(self, clock: Clock, listeners: Callable[[], Sequence[Flooded]]) -> None:
         self._clock = clock
         self._listeners = listeners
-        self._began_s = 0.0
+        self._asked_s = 0.0
+        self._began_s: float | None = None
         self._per_second = 0.0
         self._total = 0
         self._issued = 0
@@ -75,8 +82,11 @@ class Flood:
         self._due = self._frames = self._trades = self._trade_ids = 0
 
     def start(self, per_second: float, for_s: float, now_s: float) -> None:
-        """Send ``per_second`` frames a second for ``for_s`` seconds; a flood that is running ends."""
-        self._began_s, self._per_second = now_s, per_second
+        """Send ``per_second`` frames a second for ``for_s`` seconds; a flood that is running ends.
+
+        It begins as soon as there are templates of what is subscribed.
+        """
+        self._asked_s, self._began_s, self._per_second = now_s, None, per_second
         self._total, self._issued = round(per_second * for_s), 0
 
     def stop(self) -> None:
@@ -91,6 +101,8 @@ class Flood:
         """When the next frames are due."""
         if not self.running:
             return math.inf
+        if self._began_s is None:
+            return self._asked_s + PATIENCE_S
         next_s = (self._issued + 1) / self._per_second
         return self._began_s + math.ceil(next_s / GRAIN_S) * GRAIN_S
 
@@ -98,6 +110,10 @@ class Flood:
         """Send what is due by ``now_s``, evenly over everything that is subscribed."""
         if not self.running:
             return
+        if self._began_s is None:
+            if now_s < self._asked_s + PATIENCE_S and not all(listener.ready() for listener in self._listeners()):
+                return
+            self._began_s = now_s
         elapsed = (now_s - self._began_s) * self._per_second
         due = min(math.floor(elapsed + SLACK), self._total) - self._issued
         if due <= 0:

@@ -1,8 +1,9 @@
 """What is told on one connection, and when: snapshots, what happens, signs of life, and the templates of a flood.
 
-Of every market the snapshot comes first: ccxt's order books, which work with the exchange, rely on it. All trades since
-the request come after it; of everything else the snapshot is the newest there is. Times are monotonic seconds; nothing
-here waits but `Program.prepare`, which lets others have a turn.
+The snapshot of a market comes first: ccxt's order books, which work with the exchange, rely on it. All trades since the
+request come after it; of books and tickers the snapshot is the newest there is. Candles do not wait for theirs, which
+may already be that of the next bar. Times are monotonic seconds; nothing here waits but `Program.prepare`, which lets
+others have a turn.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ __all__ = ["Program"]
 TICK_S = 10.0
 # The second burst of snapshots comes so many times later than the first.
 SECOND_BURST = 1.9
+# Streams that are silent about a market until its snapshot is out.
+_AFTER_SNAPSHOT = ("ticker", "trade", "orderbook")
 UP = b'{"status":"UP"}'
 # So many templates are made before others have a turn.
 _AT_ONCE = 20
@@ -57,7 +60,7 @@ class Program:
         self._owed = {
             (wanted.type, code.partition(".")[0])
             for wanted in request.wanted
-            if not wanted.only_realtime
+            if not wanted.only_realtime and wanted.type in _AFTER_SNAPSHOT
             for code in wanted.codes
         }
         self._waiting = [message for message in waiting if (message.type, message.code) in self._owed]
@@ -139,10 +142,14 @@ class Program:
         """What can be told over and over; nothing before `prepare`."""
         return self._templates or ()
 
+    @property
+    def prepared(self) -> bool:
+        """Whether `templates` are complete."""
+        return self._subscription is None or self._templates is not None
+
     async def prepare(self) -> None:
         """Make the templates, if a flood needs them and they are not there."""
-        subscription = self._subscription
-        if subscription is None or self._templates is not None or not self._sockets.flood.running:
+        if self.prepared or not self._sockets.flood.running:
             return
         wanted, format = self.wanted, self.format
         everything = [_whole(each) for each in wanted]

@@ -36,7 +36,7 @@ from marketpipe.core.requests import Reply, Request
 from marketpipe.errors import BadPayload, ExchangeUnavailable, MarketPipeError
 from marketpipe.upbit import wire
 
-__all__ = ["Connections", "UpbitRest"]
+__all__ = ["Connections", "UpbitRest", "tls_context"]
 
 # The exchange drops idle connections on its own schedule; an idle one of ours is worth a handshake for this long.
 KEEPALIVE_S = 60.0
@@ -251,7 +251,12 @@ def _is_this_machine(host: str) -> bool:
 def _ssl_context(scheme: str) -> ssl.SSLContext:
     # Loading the certificates takes 20 ms, building a client without them less than 0.1: so they are loaded once, and
     # only where they are needed. The bare context trusts nobody.
-    return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return tls_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Whom to trust, on both sides of the exchange: certifi's authorities, or those that ``SSL_CERT_FILE`` names."""
+    return httpx.create_ssl_context()
 
 
 def _user_agent() -> str:

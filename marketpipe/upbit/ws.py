@@ -24,6 +24,7 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cache
 from urllib.parse import urlsplit
 
 import attrs
@@ -56,7 +57,7 @@ class UpbitWebSocket:
 
     ``handshake_s`` bounds connecting altogether: finding the host, TCP, TLS and the upgrade. A ping goes out every
     ``ping_s``, and its pong may take ``pong_s``. Up to ``frames`` messages wait undecoded, none longer than
-    ``frame_bytes``. ``dial`` replaces the network: it gives the byte stream to speak over.
+    ``frame_bytes``. ``tls`` says whom to trust. ``dial`` replaces the network: it gives the byte stream to speak over.
 
     No ``Origin`` header is sent; it would cost this address its connections per second (reference/rate-limits,
     2026-10-07). Proxies of the environment are not used.
@@ -74,6 +75,7 @@ class UpbitWebSocket:
         pong_s: float,
         frames: int,
         frame_bytes: int,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         dial: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
     ) -> None:
         self._address = address = _Address.of(url)
@@ -83,9 +85,9 @@ class UpbitWebSocket:
         self._pong_s = pong_s
         self._frames = frames
         self._frame_bytes = frame_bytes
-        # Loading the certificates takes 20 ms, so it is done once, and only where TLS is spoken.
-        context = ssl.create_default_context() if address.secure and dial is None else None
-        self._dial = dial or (lambda: _open_stream(address, context))
+        # Loading the certificates takes 20 ms, so it is done once, and only where TLS is spoken, and when it is.
+        trusted = cache(tls)
+        self._dial = dial or (lambda: _open_stream(address, trusted() if address.secure else None))
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[UpbitSession]:

@@ -401,7 +401,8 @@ def test_a_candle_is_named_with_its_timeframe():
 
 
 @pytest.mark.parametrize(
-    ("interval_s", "patience_s"), [(0.1, 2.0), (0.25, 2.0), (0.375, 3.0), (0.5, 4.0), (1.0, 4.0), (1.125, 4.0)]
+    ("interval_s", "patience_s"),
+    [(0.1, 2.0), (0.11, 2.0), (0.25, 2.0), (0.375, 3.0), (0.5, 4.0), (1.0, 4.0), (1.125, 4.0)],
 )
 def test_the_slower_a_topic_the_longer_it_may_be_silent(interval_s, patience_s):
     vigil = watching(BTC, ETH)

@@ -273,6 +273,19 @@ def test_a_late_trade_from_before_the_loss_is_found_within_the_slack():
     assert mend(flow, [at(-9_000), at(-200), at(0), at(3_000)])[1:] == (at(-200), at(3_000))
 
 
+def test_pages_are_read_until_they_have_passed_the_slack(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mending, "TRADES_LIMIT", 2)
+    monkeypatch.setattr(trades, "TRADES_LIMIT", 2)
+    flow = streaming(at(-9_000), at(-500), at(0))
+    lose(flow, 0, 700)
+    flow.subscribed()
+    flow.live(at(3_000), snapshot=True)
+    late = at(-SLACK_MS)
+    closed, *rest = mend(flow, [at(-9_000), late, at(-500), at(0), at(3_000)])
+    assert rest == [late, at(3_000)]
+    assert closed.proof.startswith("3 pages, 5 trades fetched, 1 was missing")
+
+
 def test_trades_from_before_the_first_snapshot_were_never_missing():
     flow = streaming(at(0))
     lose(flow, 500, 700)
@@ -475,9 +488,17 @@ def test_giving_up_a_hole_that_a_later_loss_put_back_tells_of_the_earlier_part_t
     lose(flow, 500, 700)
     lose(flow, -3_000, 3_500)
     assert flow.unrepairable("no patience") == (
-        gap(500, 700, proof="no patience"),
+        gap(500, 3_500, proof="no patience"),
         gap(-3_000, 500, proof="no patience"),
     )
+
+
+def test_the_newest_trades_of_a_connection_that_is_gone_are_not_the_newest():
+    flow = streaming(at(0))
+    lose(flow, 500, 700)
+    flow.live(at(9_000), snapshot=False)  # it was in the pipe, and the exchange's time is known only roughly
+    flow.unrepairable("no patience")
+    assert flow.newest(1) is None
 
 
 def test_a_hole_given_up_while_the_connection_is_gone_is_checked_when_it_is_back():

@@ -7,8 +7,10 @@ import json
 import socket
 from collections import Counter
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import trio
 import trio.lowlevel
@@ -16,7 +18,7 @@ import trio.testing
 from ws_peer import Heard, Peer, Refused, connected, dialling, frames, peer_of
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from marketpipe.clock import TrioClock
+from marketpipe.clock import SystemClock, TrioClock
 from marketpipe.sim import (
     ClockSkewFault,
     DnsFault,
@@ -39,6 +41,7 @@ from marketpipe.sim import (
     WsRefuseFault,
     WsReorderFault,
     WsStallFault,
+    open_simulator,
 )
 from marketpipe.sim.exchange import SimRequest
 
@@ -562,3 +565,49 @@ async def test_no_connection_takes_the_exchange_with_it_whatever_the_fault(autoj
         async with connected(dial) as peer:
             await listening(peer)
             assert len(await peer.hear(2)) > 10
+
+
+# On real sockets
+
+
+@pytest.mark.socket
+@pytest.mark.slow
+async def test_a_client_on_a_socket_meets_the_same_floods_drops_closes_and_refusals():
+    async with (
+        open_simulator(markets=3) as sim,
+        httpx.AsyncClient(base_url=sim.base_url, trust_env=False) as control,
+    ):
+        host, port = sim.base_url.removeprefix("http://").split(":")
+
+        async def post(**fault: Any) -> None:
+            assert (await control.post("/sim/faults", json=fault)).status_code == 200
+
+        dial = partial(trio.open_tcp_stream, host, int(port))
+        with trio.fail_after(30):
+            async with connected(dial) as peer:
+                await peer.subscribe({"type": "trade", "codes": [BTC], "is_only_realtime": True})
+                await peer.ping()
+                assert "pong" in kinds(await peer.hear(0.2))
+                await control.post("/sim/flood", json={"per_second": 2000, "for_s": 0.5})
+                told = set(ids(await peer.hear(2.5)))
+                now_ms = SystemClock().now_ms()
+                told -= {deal.sequential_id for deal in sim.world.trades(BTC, now_ms - 60_000, now_ms, now_ms)}
+                streams = (await control.get("/sim/stats")).json()["streams"]
+                assert streams["flood"]["frames"] == len(told) == 1000
+                assert streams["flood"]["trade_ids"] == sum(told) % 2**63
+                assert streams["codes"] == {"trade": [BTC]}
+                await post(kind="ws-drop")
+                assert kinds(await peer.hear(5))[-1] == "end"
+            await post(kind="ws-refuse", status=503, count=1)
+            with pytest.raises(Refused):
+                async with connected(dial):
+                    pass
+            await post(kind="ws-close", code=1011, newcomers=True)
+            async with connected(dial) as peer:
+                assert [(item.kind, item.data) for item in await peer.hear(5)] == [("close", 1011), ("end", None)]
+            await control.delete("/sim/faults")
+            await post(kind="ws-down", for_s=60)
+            with pytest.raises((ConnectionResetError, trio.BrokenResourceError)):
+                async with connected(dial):
+                    pass
+            assert (await control.get("/v1/ticker?markets=KRW-BTC")).status_code == 200
