@@ -95,6 +95,14 @@ class Figure:
         """The median over the baseline's, or None without a baseline (or one of zero)."""
         return self.value / self.baseline_value if self.baseline_value else None
 
+    def with_more(self, other: Figure) -> Figure:
+        """This figure with the samples of another that measured the same."""
+        return attrs.evolve(
+            self,
+            samples=self.samples + other.samples,
+            baseline_samples=self.baseline_samples + other.baseline_samples,
+        )
+
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached; None if there is none."""
@@ -112,7 +120,7 @@ class Matrix:
 
 @attrs.frozen
 class Outcome:
-    """What came of a bench. ``broken``: one line for each broken promise; none is about how fast something is."""
+    """What came of a bench. ``broken``: one line for each broken promise, of which none is about speed."""
 
     figures: tuple[Figure, ...] = attrs.field(converter=_figures)
     broken: tuple[str, ...] = attrs.field(default=(), converter=_lines)
@@ -135,6 +143,6 @@ class Outcome:
         by_name: dict[tuple[str, str], Figure] = {}
         for figure in (figure for part in parts for figure in part.figures):
             known = by_name.get((figure.what, figure.unit))
-            samples = figure.samples if known is None else known.samples + figure.samples
-            by_name[figure.what, figure.unit] = attrs.evolve(figure, samples=samples)
-        return Outcome(by_name.values(), [line for part in parts for line in part.broken])
+            by_name[figure.what, figure.unit] = figure if known is None else known.with_more(figure)
+        joined = Outcome.joined(parts)
+        return attrs.evolve(joined, figures=by_name.values())

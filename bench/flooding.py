@@ -133,13 +133,13 @@ async def _hush(ground: Ground) -> None:
     await ground.strike({"kind": "ws-stall"})
 
 
-@attrs.frozen
+@attrs.define
 class Listener:
     """A process of `bench.listener` that listens."""
 
     ground: Ground
     _process: trio.Process
-    _lines: AsyncIterator[bytes]
+    _unread: bytes = b""
 
     async def flood(self, per_second: float, for_s: float, *, rss_at_s: tuple[float, ...] = ()) -> Slice:
         """Flood it; its memory is looked at so many seconds after the beginning, and at the end."""
@@ -183,10 +183,19 @@ class Listener:
     async def answer(self, within_s: float) -> Any:
         """The next line it prints. Raises ``RuntimeError`` if it does not, or has ended."""
         with trio.move_on_after(within_s):
-            async for line in self._lines:
-                return json.loads(line) if line.strip() else None
-            raise RuntimeError("a reader's process has ended")
+            line = await self._line()
+            return json.loads(line) if line else None
         raise RuntimeError(f"a reader's process said nothing for {within_s:.0f} s")
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            data = await self._process.stdout.receive_some()
+            if not data:
+                raise RuntimeError("a reader's process has ended")
+            self._unread += bytes(data)
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
 
     def _rss(self) -> int:
         return int(psutil.Process(self._process.pid).memory_info().rss)
@@ -204,7 +213,7 @@ async def open_listener(ground: Ground, side: str, wanted: Wanted) -> AsyncItera
         env={**os.environ, "PYTHONPATH": root},
     )
     try:
-        listener = Listener(ground, process, _lines(process))
+        listener = Listener(ground, process)
         assert process.stdin is not None
         await process.stdin.send_all(json.dumps(wanted).encode() + b"\n")
         await listener.answer(START_S)
@@ -212,15 +221,6 @@ async def open_listener(ground: Ground, side: str, wanted: Wanted) -> AsyncItera
     finally:
         with trio.CancelScope(shield=True):
             await _end(process)
-
-
-async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
-    assert process.stdout is not None
-    rest = b""
-    async for data in process.stdout:
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line
 
 
 async def _end(process: trio.Process) -> None:

@@ -171,8 +171,8 @@ TINY = attrs.evolve(
         calm_s=1.0,
         subscribers=12,
         rounds=1,
-        trades=500,
-        slow_s=3.5,
-        outages=(1, 2),
+        trades=1_000,
+        slow_s=1.5,
+        outages=(0, 2),
     ),
 )

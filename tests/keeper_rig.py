@@ -22,6 +22,7 @@ from marketpipe.core.exchange_time import ExchangeTime
 from marketpipe.core.pacing import Slots
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Frame, Line, Topic
+from marketpipe.errors import UnknownMarket
 from marketpipe.models import Candle, CandleState, Source
 from marketpipe.status import SubscriptionStatus
 
@@ -117,6 +118,7 @@ class Kept:
     rest: Rest
     desk: Any
     budgets: Budgets
+    gone: list[Topic] = attrs.field(factory=list)
 
     @property
     def session(self) -> PaperSession:
@@ -192,11 +194,17 @@ async def keeping(
     demand = Demand(lambda changed: keepers[0].changed() if changed is line else None)
     async with asking(rest) as asker:
         at_desk: Any = desk(asker) if desk is not None else NotingDesk(line)
-        probe = Probe(line, asker, chosen.pong_s)
+        gone: list[Topic] = []
+
+        def abandon(topic: Topic, error: UnknownMarket) -> None:
+            gone.append(topic)
+            keepers[0].abandon(topic, str(error))
+
+        probe = Probe(line, asker, chosen.pong_s, abandon)
         clock, time = TrioClock(EPOCH_MS), ExchangeTime()
         keeper = Keeper(line, stream, at_desk, demand, probe, time, now_ms, clock, chosen, budgets, draw)
         keepers.append(keeper)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keeper.run)
-            yield Kept(keeper, demand, stream, rest, at_desk, budgets)
+            yield Kept(keeper, demand, stream, rest, at_desk, budgets, gone)
             nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ from marketpipe.actors.messages import Answers, Question
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.requests import Group
 from marketpipe.core.topics import Frame, Topic
-from marketpipe.errors import ExchangeError, MarketPipeError, UnknownMarket
+from marketpipe.errors import BadPayload, ExchangeError, MarketPipeError, UnknownMarket
 from marketpipe.models import Change, Orderbook, Side, Source, Ticker, Trade
 
 # 2026-09-23T12:34:56Z: Trio's mock clock begins here.
@@ -112,13 +112,15 @@ def news(key: Key, at_ms: int) -> Any:
 
 
 def moments(by_market: dict[str, int | None]) -> Callable[[Key], Any]:
-    """REST that shows each of these markets as of its moment; what is not among them, or None, does not exist."""
+    """REST that shows each of these markets as of its moment; None: listed, without a row. Others do not exist."""
 
     def answer(key: Key) -> Any:
         assert isinstance(key, Wanted), key
-        at_ms = by_market.get(key.market)
-        if at_ms is None:
+        if key.market not in by_market:
             raise UnknownMarket(key.market)
+        at_ms = by_market[key.market]
+        if at_ms is None:
+            raise BadPayload("the answer has no row for this market", market=key.market)
         return news(key, at_ms)
 
     return answer

@@ -15,11 +15,16 @@ from rig import EPOCH_MS
 
 import bench.__main__ as command
 from bench.catalogue import BENCHES, RIVALS, about
+from bench.delays import Delays
 from bench.demand import steady_rate
-from bench.figures import Figure, Outcome, at_least, at_most, ratio_below
+from bench.figures import Figure, Matrix, Outcome, at_least, at_most, ratio_below
+from bench.flooding import Sent, Slice
 from bench.ground import Account
+from bench.oracle import Log, Verdict, verdict_on_bars, verdict_on_trades
 from bench.report import document
 from bench.scale import TINY
+from bench.stages import open_real_stage
+from bench.stream_faults import SCENARIOS, play_virtually
 from bench.truth import (
     CANDLE_FIELDS,
     TICKER_FIELDS,
@@ -29,7 +34,8 @@ from bench.truth import (
     wrong_tickers,
     wrong_trades,
 )
-from marketpipe import CandleSeries, CandleState, Side, Timeframe
+from marketpipe import CandleSeries, CandleState, Gap, Side, Timeframe, Trade
+from marketpipe.actors.hub import Hub
 from marketpipe.core.requests import CandlesRequest, OrderbooksRequest, TickersRequest, TradesRequest
 from marketpipe.sim import World
 from marketpipe.sim.quotation import answer
@@ -38,6 +44,8 @@ from marketpipe.upbit import wire
 HOUR_MS = 3_600_000
 WORLD = World(markets=40)
 ALONE = ("decode", "pacing", "cache", "hit", "memory")
+# Floods want a processor for each of their three processes.
+FLOODED = ("ingest", "latency", "flatout", "subscriptions", "slow", "outages")
 
 
 def checked(name, outcome):
@@ -57,6 +65,14 @@ async def test_a_bench_without_a_network_runs_and_breaks_no_promise(name):
 
 @pytest.mark.slow
 @pytest.mark.socket
+@pytest.mark.parametrize("name", FLOODED)
+async def test_a_bench_of_live_streams_runs_and_breaks_no_promise(name):
+    """Readers in processes of their own, a simulator in another."""
+    checked(name, await BENCHES[name](TINY))
+
+
+@pytest.mark.slow
+@pytest.mark.socket
 async def test_the_other_benches_run_and_break_no_promise():
     """All at once, since most of their time is spent waiting for a second to pass; each has its own simulator."""
     outcomes = {}
@@ -66,11 +82,11 @@ async def test_the_other_benches_run_and_break_no_promise():
 
     async with trio.open_nursery() as nursery:
         for name in BENCHES:
-            if name not in ALONE:
+            if name not in (*ALONE, *FLOODED):
                 nursery.start_soon(run, name)
     for name, outcome in outcomes.items():
         checked(name, outcome)
-    assert {*outcomes, *ALONE} == set(BENCHES)
+    assert {*outcomes, *ALONE, *FLOODED} == set(BENCHES)
     missing = {figure.what: figure.value for figure in outcomes[RIVALS].figures if "not answered" in figure.what}
     assert set(missing.values()) == {0}
 
@@ -182,6 +198,197 @@ def test_a_broken_limit_is_found():
     assert len(Account({"ticker": kept | {"greatest_per_second": 11}}, {}, 10).broken("a test")) == 1
 
 
+# -- what consumers of streams were told ------------------------------------------------------------------------------
+
+
+TRADES = asked(TradesRequest("KRW-BTC", 60))[::-1]
+BARS = asked(CandlesRequest("KRW-BTC", Timeframe.M1, 50, EPOCH_MS // 60_000 * 60_000))[::-1]
+TOLD = {
+    "market": "KRW-BTC",
+    "start_ms": TRADES[6].trade_ms,
+    "end_ms": TRADES[7].trade_ms,
+    "cause": "the connection was lost",
+}
+
+
+def log_of(*events):
+    """A log in which an event comes every second."""
+    return Log(list(enumerate(events)))
+
+
+def on_trades(*events, **options):
+    return verdict_on_trades(log_of(*events), WORLD, "KRW-BTC", EPOCH_MS, **options)
+
+
+def on_bars(*events):
+    return verdict_on_bars(log_of(*events), WORLD, "KRW-BTC", Timeframe.M1, EPOCH_MS)
+
+
+def test_trades_that_were_told_once_are_fine_in_any_order():
+    """Beginning with whatever trade came first, in numbers."""
+    assert on_trades(*TRADES) == Verdict()
+    assert on_trades(*TRADES[20:], *TRADES[5:20]).is_clean
+
+
+def test_a_trade_that_was_not_told_or_twice_or_otherwise_is_found():
+    """Any field of it."""
+    without = on_trades(*TRADES[:7], *TRADES[8:])
+    assert (without.lost, without.doubled, without.wrong) == (1, 0, 0)
+    assert str(TRADES[7].sequential_id) in without.words[0]
+    assert on_trades(*TRADES, TRADES[7]).doubled == 1
+    turned = Side.SELL if TRADES[7].side is Side.BUY else Side.BUY
+    for change in ({"price": TRADES[7].price * 2}, {"volume": tampered(TRADES[7].volume)}, {"side": turned},
+                   {"trade_ms": TRADES[7].trade_ms + 1}):  # fmt: skip
+        verdict = on_trades(*TRADES[:7], attrs.evolve(TRADES[7], **change), *TRADES[8:])
+        assert (verdict.lost, verdict.wrong) == (0, 1), change
+    invented = attrs.evolve(TRADES[7], sequential_id=TRADES[7].sequential_id + 1)
+    assert on_trades(*TRADES, invented).wrong == 1
+
+
+def test_a_trade_is_lost_although_a_gap_promises_it_and_is_not_if_a_gap_says_that_it_is_gone():
+    """Only what nobody can have any more is excused, and that is counted."""
+    rest = (*TRADES[:7], *TRADES[8:])
+    assert on_trades(Gap(**TOLD), *rest).lost == 1
+    assert on_trades(Gap(**TOLD), Gap(**TOLD, repaired=True, proof="page"), *rest).lost == 1
+    gone = on_trades(Gap(**TOLD), Gap(**TOLD, proof="REST keeps no more"), *rest)
+    assert (gone.lost, gone.unrepairable, gone.gaps) == (0, 1, 2)
+
+
+def test_silence_is_a_loss_for_who_has_listened_long_enough():
+    """A stream that never says anything does not pass for one that says nothing wrong."""
+    assert on_trades().is_clean
+    assert on_trades(since_ms=TRADES[0].trade_ms).lost >= len(TRADES) - 5
+
+
+def test_bars_that_were_told_as_they_are_are_fine():
+    """Running ones before they are final, and amended ones with the next revision."""
+    running = attrs.evolve(BARS[7], state=CandleState.RUNNING, volume=BARS[7].volume / 2)
+    amended = attrs.evolve(BARS[9], revision=BARS[9].revision + 1)
+    assert on_bars(running, *BARS, amended) == Verdict()
+
+
+def test_bars_that_are_missing_doubled_wrong_or_invented_are_found():
+    """Any number of any bar, and the turnover as exactly as the exchange tells it."""
+    assert on_bars(*BARS[:7], *BARS[8:]).lost == 1
+    assert on_bars(*BARS, BARS[7]).doubled == 1
+    assert on_bars(*BARS, attrs.evolve(BARS[7], state=CandleState.RUNNING)).doubled == 1
+    for field in ("open", "high", "low", "close", "volume", "quote_volume"):
+        wrong = attrs.evolve(BARS[7], **{field: tampered(getattr(BARS[7], field))})
+        assert on_bars(*BARS[:7], wrong, *BARS[8:]).wrong == 1, field
+    assert on_bars(*BARS[:7], attrs.evolve(BARS[7], state=CandleState.RUNNING), *BARS[8:]).wrong == 1
+    invented = attrs.evolve(BARS[7], open_ms=BARS[7].open_ms + 1)
+    assert on_bars(*BARS[:8], invented, *BARS[8:]).wrong == 1
+
+
+def test_a_hole_is_open_until_it_is_closed():
+    """By market and start."""
+    opened, closed = Gap(**TOLD), Gap(**TOLD, repaired=True, proof="page")
+    log = log_of(TRADES[0], opened, attrs.evolve(opened, market="KRW-ETH"), TRADES[1], closed)
+    assert log.noticed_s(0) == 1
+    assert log.noticed_s(3) == 4
+    assert [gap.market for gap in log.holes()] == ["KRW-ETH"]
+    assert log.recovered_s() is None
+    log.events.append((5, attrs.evolve(closed, market="KRW-ETH")))
+    assert log.recovered_s() == 5
+    assert log_of(TRADES[0]).recovered_s() is None
+
+
+def test_verdicts_add_up():
+    """Numbers and words."""
+    one = Verdict(lost=1, wrong=2, words=("a",))
+    assert Verdict.summed([one, Verdict(), Verdict(lost=2, gaps=3, words=("b",))]) == Verdict(3, 0, 2, 3, 0, ("a", "b"))
+
+
+# -- faults of streams ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each.virtual], ids=lambda each: each.name)
+def test_what_goes_wrong_with_a_stream_costs_nothing_but_time(scenario):
+    """Nothing lost, doubled or wrong, every hole closed, noticed in time, no limit of the exchange broken."""
+    account = play_virtually(scenario)
+    assert account.broken() == []
+    assert account.trades.unrepairable == 0
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_does_not_mend_is_caught(monkeypatch):
+    """The repairs do not reach the consumers: the table says so."""
+    scenario = next(each for each in SCENARIOS if each.name == "outage of 5 s")
+    tell = Hub.tell
+    monkeypatch.setattr(
+        Hub, "tell", lambda hub, topic, events: tell(hub, topic, [e for e in events if not isinstance(e, Trade)])
+    )
+    account = play_virtually(scenario)
+    assert account.trades.lost > 0
+    assert any("lost" in line for line in account.broken())
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_says_nothing_of_a_hole_is_caught(monkeypatch):
+    """No gap, no notice."""
+    scenario = next(each for each in SCENARIOS if each.name == "closed 1006")
+    tell = Hub.tell
+    monkeypatch.setattr(
+        Hub, "tell", lambda hub, topic, events: tell(hub, topic, [e for e in events if not isinstance(e, Gap)])
+    )
+    account = play_virtually(scenario)
+    assert [line for line in account.broken() if "noticed" in line] == ["closed 1006: noticed after -, should be 5"]
+    assert "-" in account.cells()
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+async def test_an_exchange_that_is_killed_comes_back_to_the_same_address():
+    """And shows the same market; who asks meanwhile fails, and who asks afterwards does not."""
+    async with open_real_stage(markets=3) as stage:
+        before = await stage.market.get_candle("KRW-BTC", count=5, end=stage.now_ms() - HOUR_MS)
+        await stage.restart(0.1)
+        after = await stage.market.get_candle("KRW-BTC", count=6, end=stage.now_ms() - HOUR_MS)
+        assert after[-1].close == before[-1].close or after[-2].close == before[-1].close
+        assert await stage.over_the_limits() == []
+
+
+# -- floods -----------------------------------------------------------------------------------------------------------
+
+
+def test_delays_are_counted_to_a_twentieth_of_a_millisecond(monkeypatch):
+    """Ids are in tenths of a microsecond; what is later than two seconds counts as two."""
+    now_ns = 1_790_166_896_000_000_000
+    monkeypatch.setattr("bench.delays.time.time_ns", lambda: now_ns)
+    delays = Delays()
+    assert delays.ms(0.5) == 0.0
+    for late_us in (100, 200, 300, 60_000_000):
+        delays.note(now_ns // 100 - late_us * 10)
+    assert delays.ms(0.25) == pytest.approx(0.15)
+    assert delays.ms(0.75) == pytest.approx(0.35)
+    assert delays.ms(1.0) == pytest.approx(2000.05)
+    delays.forget()
+    delays.note(now_ns // 100 + 50)  # the clocks of two processes are one clock, but not to the last digit
+    assert delays.ms(1.0) == pytest.approx(0.05)
+
+
+def test_what_a_flood_has_sent_and_nobody_received_is_found():
+    """Frames of a line, a trade, another trade than was sent, and what the reader itself found wrong."""
+    sent = Sent({"ticker": 10, "trade": 5}, 5, 500, 1.0)
+    whole = Slice(sent=sent, frames={"ticker": 10, "trade": 5}, trades=5, trade_ids=500, gaps=0, cpu_s=0.0015,
+                  elapsed_s=1.0, p50_ms=1.0, p99_ms=2.0, faults=())  # fmt: skip
+    assert whole.broken("x") == []
+    assert (whole.lost, whole.messages, whole.sent.rate) == (0, 15, 15.0)
+    assert whole.cpu_us == pytest.approx(100)
+    assert attrs.evolve(whole, frames={"ticker": 9, "trade": 5}).lost == 1
+    for flaw, word in [
+        ({"frames": {"ticker": 9, "trade": 5}}, "ticker"),
+        ({"frames": {"trade": 5}}, "ticker"),
+        ({"trades": 4}, "4 delivered"),
+        ({"trade_ids": 501}, "other trades"),
+        ({"faults": ("lost",)}, "lost"),
+    ]:
+        (line,) = attrs.evolve(whole, **flaw).broken("x")
+        assert line.startswith("x: ")
+        assert word in line
+
+
 # -- figures and the command ----------------------------------------------------------------------------------------
 
 
@@ -213,12 +420,14 @@ def test_the_steady_rate_leaves_out_the_burst_at_the_start():
 
 def test_repeats_are_merged_and_different_figures_joined():
     """Samples of the same figure come together; what was broken is never lost."""
-    one = Outcome([Figure(what="x", unit="s", samples=[1])], ["a"])
-    two = Outcome([Figure(what="x", unit="s", samples=[2])], ["b"])
+    one = Outcome([Figure(what="x", unit="s", samples=[1], baseline="y", baseline_samples=[3])], ["a"])
+    two = Outcome([attrs.evolve(one.figures[0], samples=[2], baseline_samples=[4])], ["b"],
+                  [Matrix("t", ["c"], [["r"]])])  # fmt: skip
     merged = Outcome.merged([one, two])
-    assert [figure.samples for figure in merged.figures] == [(1, 2)]
+    assert [(figure.samples, figure.baseline_samples) for figure in merged.figures] == [((1, 2), (3, 4))]
     assert merged.broken == Outcome.joined([one, two]).broken == ("a", "b")
     assert len(Outcome.joined([one, two]).figures) == 2
+    assert merged.matrices == Outcome.joined([one, two]).matrices == two.matrices
 
 
 @pytest.mark.parametrize(("broken", "code"), [((), 0), (("KRW-BTC: price is 1, the market's is 2",), 1)])
@@ -226,7 +435,8 @@ def test_the_command_ends_with_1_if_a_promise_was_broken(monkeypatch, tmp_path, 
     """A goal that is missed is told; an answer that is wrong is a failure."""
 
     async def fake(scale):
-        return Outcome([Figure(what="slow", unit="s", samples=[9.0], goal=at_most(1))], broken)
+        table = Matrix("how it went", ["case", "lost"], [["a close", "0"], ["an outage", "17"]])
+        return Outcome([Figure(what="slow", unit="s", samples=[9.0], goal=at_most(1))], broken, [table])
 
     monkeypatch.setattr(command, "BENCHES", {"fake": fake})
     path = tmp_path / "figures.json"
@@ -234,11 +444,13 @@ def test_the_command_ends_with_1_if_a_promise_was_broken(monkeypatch, tmp_path, 
     assert result.exit_code == code
     assert "NO" in result.output
     assert all(line in result.output for line in broken)
+    assert all(word in result.output for word in ("how it went", "an outage", "17"))
     told = json.loads(path.read_text(encoding="utf-8"))
     assert told["machine"]["cores"]
     assert told["benches"]["fake"]["broken"] == list(broken)
     assert told["benches"]["fake"]["figures"][0]["samples"] == [9.0]
     assert told["benches"]["fake"]["figures"][0]["met"] is False
+    assert told["benches"]["fake"]["matrices"][0]["rows"] == [["a close", "0"], ["an outage", "17"]]
 
 
 def test_an_unknown_bench_is_named(tmp_path):

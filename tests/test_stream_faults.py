@@ -5,14 +5,15 @@ One row for each fault, each against the simulator's truth, in virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import attrs
 import pytest
 import trio
-from rig import Rig, open_rig
-from stream_checks import Ears, lively, listening, over_the_limits, patiently
+from rig import EPOCH_MS, Rig, open_rig
+from stream_checks import BUSIEST, Ears, listening, lively, over_the_limits, patiently
+from trio.testing import MockClock
 
 from marketpipe.core.topics import Line, Topic
 from marketpipe.sim import (
@@ -31,7 +32,7 @@ from marketpipe.sim import (
     WsReorderFault,
     WsStallFault,
 )
-from marketpipe.status import SubscriptionState
+from marketpipe.status import ConnectionStatus, SubscriptionState
 
 BEFORE_S = 20.0
 NOTICED_S = 5.0  # the promise
@@ -46,14 +47,15 @@ async def _nothing_else(rig: Rig) -> None:
 class Row:
     """One line of the matrix. ``faults`` begin together and are over ``over_s`` later; ``run_s`` is all that is seen.
 
-    ``told``: the streams that are told of a hole, all of them within 5 seconds. ``beside``: what others do meanwhile.
+    ``told``: the streams that are told of a hole, all of them within 5 seconds (None: whichever, and whenever).
+    ``beside``: what others do meanwhile.
     """
 
     name: str
     faults: tuple[Fault, ...] = ()
     over_s: float = 0.0
     run_s: float = 45.0
-    told: tuple[str, ...] = CARRIED
+    told: tuple[str, ...] | None = CARRIED
     beside: Callable[[Rig], Awaitable[None]] = _nothing_else
     options: dict[str, Any] = attrs.field(factory=dict)
 
@@ -111,7 +113,8 @@ ROWS = (
         options={"reordered": 0.2, "duplicated": 0.2},
     ),
     Row(name="clock a minute ahead", faults=(ClockSkewFault(skew_ms=60_000, for_s=20),), over_s=20, run_s=110, told=()),
-    Row(name="clock a minute behind", faults=(ClockSkewFault(skew_ms=-60_000, for_s=20),), over_s=20, told=()),
+    # What the exchange then stamps lies before what it has shown: that bars are taken for stalled is no loss.
+    Row(name="clock a minute behind", faults=(ClockSkewFault(skew_ms=-60_000, for_s=20),), over_s=20, told=None),
     Row(name="slow drip", faults=(WsDripFault(bytes_per_s=3_000, chunk=100, for_s=20),), over_s=20, told=()),
 )
 
@@ -151,9 +154,138 @@ async def test_what_goes_wrong_is_noticed_told_and_mended(row, autojump_clock):
     """Within five seconds; nothing lost, nothing twice, no bar wrong, no hole left open, no limit broken."""
     outcome = await suffer(row)
     assert outcome.flaws == []
-    for stream, noticed_s in outcome.noticed_s.items():
+    for stream, noticed_s in outcome.noticed_s.items() if row.told is not None else ():
         if stream in row.told:
             assert noticed_s is not None, f"{stream} was told of nothing"
             assert noticed_s <= NOTICED_S
         else:
             assert noticed_s is None, f"{stream} was told of {outcome.ears.logs[stream].gaps[0]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pongs", [True, False], ids=["pings answered", "pings unanswered"])
+@pytest.mark.parametrize("stream", ["trade", "ticker", "orderbook", "1s", "1m"])
+@pytest.mark.parametrize("names", [("KRW-BTC",), (*BUSIEST, "KRW-ADA")], ids=["one market", "four markets"])
+def test_a_stall_is_noticed_within_five_seconds_whenever_it_begins(names, stream, pongs):
+    """Five seconds from the first thing that was not told, however much or little is going on."""
+
+    async def stall(before_s):
+        async with open_rig(streams=True) as rig, listening(rig, list(names), (stream,)) as ears:
+            await trio.sleep(before_s)
+            began_s, began_ms = trio.current_time(), rig.clock.now_ms()
+            rig.sim.add_fault(WsStallFault(pongs=pongs))
+            await trio.sleep(15)
+            silent_s = (first_news_ms(rig, names, stream, began_ms) - began_ms) / 1000 + began_s
+            noticed_s = ears.logs[stream].noticed_s(began_s)
+            assert noticed_s is not None, f"never noticed, begun after {before_s:g} s"
+            assert noticed_s - silent_s <= NOTICED_S, f"begun after {before_s:g} s"
+
+    for before_s in (10.0, 13.7, 17.5, 24.1):
+        trio.run(stall, before_s, clock=MockClock(autojump_threshold=0))
+
+
+def first_news_ms(rig: Rig, names: Iterable[str], stream: str, since_ms: int) -> int:
+    """When first something happened that the stream should have told."""
+    world = rig.sim.world
+    next_ms = world.next_orderbook_ms if stream == "orderbook" else world.next_trade_ms
+    return min(next_ms(name, since_ms) for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pongs", [True, False], ids=["pings answered", "pings unanswered"])
+async def test_a_stall_from_the_first_moment_is_noticed(pongs, autojump_clock):
+    """Nothing was ever shown, so no hole is told; but the connection is given up, and nothing is lost once it flows."""
+    async with open_rig(streams=True) as rig:
+        rig.sim.add_fault(WsStallFault(pongs=pongs, for_s=20))
+        async with listening(rig, lively(rig, 8)) as ears:
+            lines = {line: status.losses for line, status in rig.market.status().connections.items()}
+            await patiently(lambda: all(connection(rig, line).connects for line in SPOKEN), 2)
+            await patiently(lambda: all(connection(rig, line).losses > lines[line] for line in SPOKEN), NOTICED_S)
+            assert {state.state for state in rig.market.status().subscriptions.values()} == {
+                SubscriptionState.RECONNECTING
+            }
+            assert not any(log.events for log in ears.logs.values())
+            await trio.sleep(50)
+            assert ears.flaws() == []
+            assert not any(log.gaps for log in ears.logs.values())
+
+
+@pytest.mark.slow
+async def test_a_stall_from_the_first_moment_of_the_next_connection_is_noticed(autojump_clock):
+    """The hole stays open over it, and is closed once."""
+    row = Row(name="", faults=(WsDropFault(), WsStallFault(for_s=20)), over_s=20, run_s=60)
+    outcome = await suffer(row)
+    assert outcome.flaws == []
+    assert all(outcome.ears.holes(stream) == 8 for stream in CARRIED)
+    # 20 s of stalls, each noticed within 5 s and followed by a back-off of some seconds.
+    assert connection(outcome.ears.rig, Line.TRADE).connects >= 3
+
+
+@pytest.mark.slow
+async def test_a_busy_market_that_alone_falls_silent_is_noticed_and_does_not_hold_up_the_others(autojump_clock):
+    """A new connection does not help, so it is set aside; when it speaks again, all is as before."""
+    names = [*BUSIEST]
+    async with open_rig(streams=True) as rig, listening(rig, names, ("orderbook",)) as ears:
+        await trio.sleep(20)
+        began_s = trio.current_time()
+        rig.sim.add_fault(WsMuteFault(codes=("KRW-BTC",), for_s=60))
+        topic = Topic(Line.ORDERBOOK, "KRW-BTC")
+        await patiently(lambda: rig.market.status().subscriptions[topic].state is SubscriptionState.STALE, NOTICED_S)
+        await patiently(lambda: ears.logs["orderbook"].noticed_s(began_s), NOTICED_S)
+        assert trio.current_time() - began_s <= NOTICED_S + 0.1
+        await patiently(lambda: rig.market.status().subscriptions[topic].state is SubscriptionState.ERROR, 20)
+        connects = connection(rig, Line.ORDERBOOK).connects
+        heard = len(ears.logs["orderbook"].events)
+        await trio.sleep(20)
+        assert connection(rig, Line.ORDERBOOK).connects == connects
+        later = [event.market for _, event in ears.logs["orderbook"].events[heard:]]
+        assert set(later) == {"KRW-ETH", "KRW-XRP"}
+        assert len(later) > 200
+        await trio.sleep_until(began_s + 65)
+        assert rig.market.status().subscriptions[topic].state is SubscriptionState.ACTIVE
+        assert ears.flaws() == []
+
+
+@pytest.mark.slow
+async def test_a_quiet_market_that_alone_falls_silent_is_found_by_the_audit(autojump_clock):
+    """Its silence is no suspicion by itself; within half a minute REST is asked. Nothing of it is lost in the end."""
+    async with open_rig(streams=True) as rig, listening(rig, lively(rig, 8)) as ears:
+        await trio.sleep(20)
+        began_s = trio.current_time()
+        rig.sim.add_fault(WsMuteFault(codes=("KRW-ADA",), for_s=60))
+        await trio.sleep(120)
+        for stream in CARRIED:
+            noticed_s = ears.logs[stream].noticed_s(began_s)
+            assert noticed_s is not None
+            traded_s = began_s + (rig.sim.world.next_trade_ms("KRW-ADA", EPOCH_MS + 20_000) - EPOCH_MS) / 1000 - 20
+            assert noticed_s - traded_s <= 30 + NOTICED_S
+        assert ears.flaws() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stream", "kind", "body"),
+    [
+        ("trade", "trade", '{"type":"trade","code":"KRW-BTC","trade_price":1e400,"stream_type":"REALTIME"}'),
+        ("ticker", "ticker", '{"type":"ticker","code":"KRW-BTC","trade_price":null,"stream_type":"REALTIME"}'),
+        ("1m", "candle", '{"type":"candle.1m","code":"KRW-BTC","trade_price":[],"stream_type":"REALTIME"}'),
+    ],
+)
+async def test_a_frame_that_cannot_be_read_is_a_hole_of_its_market_alone(stream, kind, body, autojump_clock):
+    """The connection goes on; the hole is told at once and mended."""
+    async with open_rig(streams=True) as rig, listening(rig, ["KRW-BTC"], (stream,)) as ears:
+        await trio.sleep(20)
+        rig.sim.add_fault(WsGarbageFault(body=body, types=(kind,), count=1))
+        await trio.sleep(40)
+        assert ears.flaws() == []
+        assert ears.holes(stream) == 1
+        assert connection(rig, Line(kind)).connects == 1
+        assert connection(rig, Line(kind)).unreadable == 1
+
+
+SPOKEN = (Line.TRADE, Line.TICKER, Line.CANDLE)
+
+
+def connection(rig: Rig, line: Line) -> ConnectionStatus:
+    """What it says of itself."""
+    return rig.market.status().connections[line]

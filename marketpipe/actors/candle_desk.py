@@ -14,6 +14,7 @@ from marketpipe.actors.desks import Tally
 from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
 from marketpipe.core.candles import SETTLE_MS
+from marketpipe.core.live import is_overtaken
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
@@ -42,11 +43,11 @@ class _Doubted:
 
 @attrs.define(eq=False)
 class CandleDesk:
-    """The bars of every market and timeframe that somebody wants; ``deduplicator`` is that actor's inbox."""
+    """The bars of every market and timeframe that somebody wants; ``send`` puts a message to the deduplicator."""
 
     _asker: Asker
     _hub: Hub
-    _deduplicator: trio.MemorySendChannel[BarMessage]
+    _send: Callable[[BarMessage], None]
     _exchange_ms: Callable[[], int]
     tally: Tally = attrs.field(factory=Tally, init=False)
     _shown: dict[Topic, int] = attrs.field(factory=dict, init=False)
@@ -77,9 +78,16 @@ class CandleDesk:
 
     def take(self, frames: Sequence[Frame], now_s: float) -> None:
         candles = tuple(frame.value for frame in frames)
+        shown, back = self._shown, []
         for candle in candles:
             topic = Topic.of_candle(candle)
-            self._shown[topic] = max(candle.exchange_ms, self._shown.get(topic, 0))
+            if not is_overtaken(candle.exchange_ms, shown.get(topic, 0)):
+                shown[topic] = candle.exchange_ms
+            doubted = self._doubts.get(topic)
+            if doubted is not None and doubted.until_ms is None:
+                back.append(topic)
+        if back:  # later than anybody had waited for it
+            self._read_what_is_doubted(back, self._exchange_ms())
         self._send(LiveBars(candles))
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
@@ -178,9 +186,6 @@ class CandleDesk:
         gap = self._gaps.pop(topic, None)
         if gap is not None:
             self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
-
-    def _send(self, message: BarMessage) -> None:
-        self._deduplicator.send_nowait(message)
 
 
 def _ends_about(topic: Topic, now_ms: int) -> bool:

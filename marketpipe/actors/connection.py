@@ -54,6 +54,7 @@ AUDIT_EVERY_S = 30.0
 PROVEN_EVERY_S = 0.5
 # A topic whose connection was replaced so often because of it, and that never showed anything since, is not waited for.
 STRIKES = 2
+UNSENT = "the exchange trades it, and does not send it"
 
 
 class Session(Protocol):
@@ -87,6 +88,7 @@ class _State:
     since_ms: int
     shown: trio.Event = attrs.field(factory=trio.Event)
     strikes: int = 0
+    flaw: str = ""  # why it is not waited for, if that is not `UNSENT`
 
 
 @attrs.define(eq=False)
@@ -109,6 +111,7 @@ class Keeper:
     _subscribed: frozenset[Topic] = attrs.field(default=frozenset(), init=False)
     _vigil: Vigil = attrs.field(init=False)
     _erring: set[Topic] = attrs.field(factory=set, init=False)  # not waited for; a frame brings them back
+    _spoilt: set[Topic] = attrs.field(factory=set, init=False)  # could not be read last; a frame brings them back
     _empty: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # checked: nothing to show yet
     _stalled: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # found so by the last check
     _audit_s: float = attrs.field(default=math.inf, init=False)
@@ -217,6 +220,7 @@ class Keeper:
         self._connected_since_ms = self._clock.now_ms()
         self._failure, self._vigil = None, self._new_vigil()
         self._subscribed = self._empty = frozenset()
+        self._spoilt = set()
         self._audit_s = trio.current_time() + AUDIT_EVERY_S
         try:
             async with trio.open_nursery() as nursery:
@@ -271,10 +275,22 @@ class Keeper:
             self._handle(frames)
 
     def _handle(self, frames: Sequence[Frame]) -> None:
+        if self._failure is not None:  # the loss was told: nothing may become current after it
+            return
         now_s = trio.current_time()
         self._frames += len(frames)
         self._last_frame_s = now_s
-        known = [frame for frame in frames if self._is_known(frame, now_s)]
+        known: list[Frame] = []
+        for frame in frames:
+            if isinstance(frame.value, BadPayload):
+                self._take(known, now_s)  # what came before it does not heal it
+                known = []
+                self._spoiled(frame.value, now_s)
+            elif self._is_known(frame, now_s):
+                known.append(frame)
+        self._take(known, now_s)
+
+    def _take(self, known: Sequence[Frame], now_s: float) -> None:
         if not known:
             return
         self._time.observe(known[-1].value.exchange_ms, now_s)
@@ -284,15 +300,12 @@ class Keeper:
 
     def _is_known(self, frame: Frame, now_s: float) -> bool:
         value = frame.value
-        if isinstance(value, BadPayload):
-            self._spoiled(value)
-            return False
         key = value.market if self.line is not Line.CANDLE else (value.market, value.timeframe)
         topic = self._by_key.get(key)
         if topic is None:  # left over from a subscription that was replaced
             self._vigil.sign_of_life(now_s)
             return False
-        if self._vigil.seen(topic, now_s) or topic in self._erring:
+        if self._vigil.seen(topic, now_s) or topic in self._erring or topic in self._spoilt:
             self._show(topic, now_s)
         return True
 
@@ -300,21 +313,23 @@ class Keeper:
         state = self._state_of(topic)
         if topic in self._erring:  # nobody waits for it any more, so nobody would notice that no snapshot comes
             self._desk.silent((topic,))
-        state.strikes = 0
+        state.strikes, state.flaw = 0, ""
         state.shown.set()
+        self._spoilt.discard(topic)
         self._enter(topic, SubscriptionState.ACTIVE, "")
         if topic in self._erring:
             self._erring.discard(topic)
             self._vigil.subscribed(self._watched(), now_s)
 
-    def _spoiled(self, error: BadPayload) -> None:
+    def _spoiled(self, error: BadPayload, now_s: float) -> None:
         self._unreadable += 1
-        now_ms = self._now_ms(trio.current_time())
+        self._vigil.sign_of_life(now_s)
+        now_ms = self._now_ms(now_s)
         topics = [topic for topic in self._subscribed if topic.market == error.market]
         logger.warning("%s stream: %s", self.line, error)
         for topic in topics:
             self._desk.spoiled(topic, now_ms, now_ms, f"unreadable frame: {error}")
-            self._erring.add(topic)
+            self._spoilt.add(topic)
             self._enter(topic, SubscriptionState.ERROR, str(error))
 
     # -- speaking -----------------------------------------------------------------------------------------------
@@ -340,8 +355,8 @@ class Keeper:
 
     async def _subscribe(self, session: Session, wanted: frozenset[Topic]) -> None:
         now_s = trio.current_time()
-        new, gone = wanted - self._subscribed, self._subscribed - wanted
-        self._release(gone)
+        new = wanted - self._subscribed
+        self._release(frozenset(self._states) - wanted)  # also what was given up while there was no connection
         for topic in new:
             self._enter(topic, SubscriptionState.PENDING, "subscribed, nothing shown yet")
         self._desk.subscribing(new, wanted & self._subscribed, self._now_ms(now_s))
@@ -349,8 +364,9 @@ class Keeper:
         self._by_key = {_key(topic): topic for topic in wanted}
         self._erring = {topic for topic in wanted if self._state_of(topic).strikes >= STRIKES}
         for topic in self._erring:
-            self._enter(topic, SubscriptionState.ERROR, "the exchange trades it, and does not send it")
+            self._enter(topic, SubscriptionState.ERROR, self._state_of(topic).flaw or UNSENT)
         self._empty &= wanted
+        self._spoilt &= wanted
         self._vigil.subscribed(self._watched(), now_s)
         self._news.set()
         self._messages += 1
@@ -391,20 +407,24 @@ class Keeper:
         return min(self._vigil.next_look_s(now_s), self._audit_s, snapshots_s)
 
     def _without_snapshot(self, now_s: float) -> frozenset[Topic]:
-        return self._vigil.without_snapshot(now_s) - self._empty if now_s >= self._snapshots_s else frozenset()
+        if now_s < self._snapshots_s:
+            return frozenset()
+        return self._vigil.without_snapshot(now_s) - self._empty - self._spoilt
 
     async def _check_the_silent(self, topics: frozenset[Topic]) -> None:
         """Topics without a snapshot either have nothing to show, and nor has REST, or they are kept from us."""
         self._snapshots_s = trio.current_time() + self._options.silence_s
         try:
-            stalled = await self._probe.known(topics)
+            known = await self._probe.known(topics)
         except ExchangeUnavailable as error:
             logger.info("%s stream: snapshots not checked: %s", self.line, error)
             return
-        self._empty |= topics
+        silent = self._vigil.without_snapshot(trio.current_time()) & known.keys()  # meanwhile it may have come
+        self._empty |= silent
+        stalled = frozenset(topic for topic in silent if known[topic])
         if stalled:
             self._strike(stalled, f"no snapshot of {min(stalled)} within {self._options.snapshot_s:g} s")
-        empty = topics - stalled - self._erring
+        empty = silent - stalled
         self._desk.silent(empty)
         for topic in empty:
             self._state_of(topic).shown.set()
@@ -414,23 +434,29 @@ class Keeper:
         """Look whether any topic is kept from us whose silence alone would not be suspicious."""
         asked_s = trio.current_time()
         self._audit_s = asked_s + AUDIT_EVERY_S
-        topics = frozenset(topic for topic in self._watched() if self._desk.shown_ms(topic) is not None)
+        watched = self._watched() - self._spoilt
+        topics = frozenset(topic for topic in watched if self._desk.shown_ms(topic) is not None)
         if not topics:
             return
         try:
-            stalled = await self._probe.stalled(topics, self._desk.shown_ms, self._now_ms(asked_s))
+            found = await self._probe.stalled(topics, self._desk.shown_ms, self._now_ms(asked_s))
         except ExchangeUnavailable as error:
             logger.info("%s stream: not audited: %s", self.line, error)
             return
+        stalled = self._watched() & frozenset(found)
         if stalled:
             self._strike(stalled, f"{min(stalled)} has traded, and nothing of it was sent")
 
     def abandon(self, topic: Topic, reason: str) -> None:
         """The exchange does not list ``topic`` any more: wait for it no longer."""
+        if topic not in self._subscribed:  # released meanwhile
+            return
+        now_s = trio.current_time()
         self._erring.add(topic)
-        self._vigil.subscribed(self._watched(), trio.current_time())
+        self._vigil.subscribed(self._watched(), now_s)
+        self._desk.suspend((topic,), self._now_ms(now_s))
         state = self._state_of(topic)
-        state.strikes = STRIKES
+        state.strikes, state.flaw = STRIKES, reason
         state.shown.set()
         self._enter(topic, SubscriptionState.ERROR, reason)
 
@@ -447,7 +473,7 @@ class Keeper:
         now_s = trio.current_time()
         self._erring.update(topics)
         for topic in topics:
-            self._enter(topic, SubscriptionState.ERROR, "the exchange trades it, and does not send it")
+            self._enter(topic, SubscriptionState.ERROR, UNSENT)
         self._desk_lost(topics, self._now_ms(now_s), "the exchange does not send it")
         self._vigil.subscribed(self._watched(), now_s)
 
@@ -456,22 +482,25 @@ class Keeper:
         asked_ms = self._now_ms(asked_s)
         self._suspicious = suspicion.whole
         self._desk.suspend(suspicion.topics, asked_ms)
-        for topic in suspicion.topics:
+        for topic in suspicion.topics - self._spoilt:
             self._enter(topic, SubscriptionState.STALE, suspicion.words)
+        # What could not be read of one is no reason to begin anew with all.
+        asked = self._likeliest(suspicion.topics - self._spoilt or suspicion.topics)
         try:
             if suspicion.whole:  # otherwise others have just shown that the connection lives
                 await session.ping()
-            stalled = await self._probe.stalled(self._likeliest(suspicion.topics), self._desk.shown_ms, asked_ms)
+            found = await self._probe.stalled(asked, self._desk.shown_ms, asked_ms)
         finally:
             self._suspicious = False
+        stalled = self._watched() & frozenset(found)
         if stalled:
-            self._stalled = frozenset(stalled)
+            self._stalled = stalled
             if suspicion.whole:  # nobody's fault: the connection's
                 raise ExchangeUnavailable(f"stalled: {suspicion.words}")
             self._strike(stalled, suspicion.words)
         self._vigil.cleared(suspicion.topics, asked_s)
         self._proven_s = max(self._proven_s, asked_s)
-        well = suspicion.topics - self._erring
+        well = suspicion.topics & self._watched() - self._spoilt
         self._desk.resume(well)
         for topic in well:
             shown = self._state_of(topic).shown.is_set()
@@ -504,6 +533,7 @@ class Keeper:
     def _release_all(self) -> None:
         self._release(frozenset(self._states) - self._wanted())
         self._subscribed = frozenset()
+        self._by_key = {}
 
     def _release(self, topics: Collection[Topic]) -> None:
         held = [topic for topic in topics if self._state_of(topic).state is not SubscriptionState.RELEASED]
@@ -515,7 +545,8 @@ class Keeper:
     def subscriptions(self) -> Mapping[Topic, SubscriptionStatus]:
         """Every topic that is or was wanted."""
         for topic in self._wanted():
-            self._state_of(topic)
+            if self._state_of(topic).state is SubscriptionState.RELEASED:
+                self._enter(topic, SubscriptionState.PENDING, "wanted again, not subscribed yet")
         return {
             topic: SubscriptionStatus(
                 state.state, state.reason, state.since_ms, self._demand.leases(topic), self._demand.is_hot(topic)

@@ -22,7 +22,7 @@ import attrs
 from marketpipe.actors.cache import Cache
 from marketpipe.actors.hub import Hub
 from marketpipe.core.freshness import Kind
-from marketpipe.core.live import LiveValues
+from marketpipe.core.live import LiveValues, is_overtaken
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.models import Gap
 
@@ -115,7 +115,10 @@ class SnapshotDesk:
         for value in values:
             self._live.streamed(value.market, value, now_s)
         # What the stream itself has shown: the cache also holds what REST shows, also when it is asked for a check.
-        self._shown.update(self._stamps(values))
+        shown = self._shown
+        for market, stamp_ms in self._stamps(values):
+            if not is_overtaken(stamp_ms, shown.get(market, 0)):
+                shown[market] = stamp_ms
         if self._gaps:
             self._close_gaps(values)
         self._hub.publish(self._line, values)

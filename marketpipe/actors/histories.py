@@ -34,11 +34,11 @@ AGAIN_S = 1.0
 
 @attrs.define(eq=False)
 class Histories:
-    """The subscribers that wait for their history."""
+    """The subscribers that wait for their history. ``send`` puts a message to the deduplicator."""
 
     _asker: Asker
     _hub: Hub
-    _deduplicator: trio.MemorySendChannel[BarMessage]
+    _send: Callable[[BarMessage], None]
     _exchange_ms: Callable[[], int]
     _wait_shown: Callable[[Topic], Awaitable[None]]
     _distrust: Callable[[Topic, int], None]
@@ -46,9 +46,10 @@ class Histories:
     _scopes: dict[Subscription[Any], trio.CancelScope] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read what is wanted, for ever."""
         async with trio.open_nursery() as self._nursery:
+            task_status.started()
             await trio.sleep_forever()
 
     def want(self, subscription: Subscription[Any], topics: Sequence[Topic], count: int) -> None:
@@ -90,7 +91,7 @@ class Histories:
                 return
             else:
                 attach = partial(self._attach, subscription, topic)
-                self._deduplicator.send_nowait(Attach(topic, page, read_ms, count, attach))
+                self._send(Attach(topic, page, read_ms, count, attach))
                 return
 
     def _attach(self, subscription: Subscription[Any], topic: Topic, history: tuple[Candle, ...]) -> None:

@@ -44,20 +44,21 @@ ALL_TIME = (0, 1 << 62)
 
 @attrs.define(eq=False)
 class Periods:
-    """The running bars of 1d, 1w, 1M and 1y that somebody wants."""
+    """The running bars of 1d, 1w, 1M and 1y that somebody wants. ``send`` puts a message to the deduplicator."""
 
     _asker: Asker
     _hub: Hub
-    _deduplicator: trio.MemorySendChannel[BarMessage]
+    _send: Callable[[BarMessage], None]
     _exchange_ms: Callable[[], int]
     _wanted: Counter[Topic] = attrs.field(factory=Counter, init=False)
     _bars: dict[str, dict[Topic, PeriodBars]] = attrs.field(factory=dict, init=False)
     _scopes: dict[Topic, trio.CancelScope] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read what is needed, for ever."""
         async with trio.open_nursery() as self._nursery:
+            task_status.started()
             await trio.sleep_forever()
 
     def want(self, topics: Iterable[Topic]) -> None:
@@ -85,7 +86,7 @@ class Periods:
                 del of_market[topic]
                 if not of_market:
                     del self._bars[topic.market]
-                self._deduplicator.send_nowait(Forget((topic,)))
+                self._send(Forget((topic,)))
 
     def take(self, tickers: Sequence[Ticker]) -> None:
         """Tickers came in."""
@@ -101,11 +102,11 @@ class Periods:
 
     def _tell(self, candles: Sequence[Candle]) -> None:
         if candles:
-            self._deduplicator.send_nowait(LiveBars(tuple(candles)))
+            self._send(LiveBars(tuple(candles)))
 
     async def _follow(self, topic: Topic, bars: PeriodBars, scope: trio.CancelScope) -> None:
         with scope:
-            self._deduplicator.send_nowait(Doubt((topic,), *ALL_TIME))
+            self._send(Doubt((topic,), *ALL_TIME))
             try:
                 while True:
                     await self._until_it_works(self._read_bars, topic)
@@ -137,7 +138,7 @@ class Periods:
         read_ms = self._exchange_ms()
         walk = candle_walk(topic.market, topic.timeframe, count=NEWEST, end_ms=None)
         page = await self._asker.walk(walk, Priority.NORMAL)
-        self._deduplicator.send_nowait(BarPage(topic, page, read_ms))
+        self._send(BarPage(topic, page, read_ms))
 
     async def _read_days(self, bars: PeriodBars) -> None:
         while (span := bars.wants_days(self._exchange_ms())) is not None:

@@ -14,7 +14,7 @@ connection its keeper's, and what becomes of the values its desk's.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import attrs
@@ -36,7 +36,7 @@ from marketpipe.config import Subscriptions as Options
 from marketpipe.core.budgets import Budgets
 from marketpipe.core.buffers import Policy
 from marketpipe.core.demand import Demand
-from marketpipe.core.exchange_time import ExchangeTime
+from marketpipe.core.exchange_time import ExchangeTime, SureTime
 from marketpipe.core.topics import STREAMED, Line, Topic
 from marketpipe.errors import UnknownMarket
 from marketpipe.models import Candle, Trade
@@ -64,6 +64,7 @@ class Subscriptions:
     _draw: Callable[[], float]
     _rest_ms: Callable[[], int | None]
     _time: ExchangeTime = attrs.field(factory=ExchangeTime, init=False)
+    _sure: SureTime = attrs.field(factory=SureTime, init=False)
     _demand: Demand = attrs.field(init=False)
     _trades: TradeDesk = attrs.field(init=False)
     _keepers: dict[Line, Keeper] = attrs.field(init=False)
@@ -79,8 +80,8 @@ class Subscriptions:
             idle_s=options.idle_s,
         )
         self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s)
-        self._periods = Periods(self._asker, self._hub, self._deduplicator, self.exchange_ms)
-        candles = CandleDesk(self._asker, self._hub, self._deduplicator, self.exchange_ms)
+        self._periods = Periods(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
+        candles = CandleDesk(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
         desks: dict[Line, Desk] = {
             Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, also=self._periods.take),
             Line.ORDERBOOK: SnapshotDesk(Line.ORDERBOOK, self._cache, self._hub),
@@ -89,7 +90,13 @@ class Subscriptions:
         }
         self._keepers = {line: self._keeper(line, desk) for line, desk in desks.items()}
         self._histories = Histories(
-            self._asker, self._hub, self._deduplicator, self.exchange_ms, self._wait_shown, candles.distrust, options
+            self._asker,
+            self._hub,
+            self._tell_deduplicator,
+            self.exchange_ms,
+            self._wait_shown,
+            candles.distrust,
+            options,
         )
 
     def _keeper(self, line: Line, desk: Desk) -> Keeper:
@@ -116,12 +123,16 @@ class Subscriptions:
         async with trio.open_nursery() as nursery:
             for line, keeper in self._keepers.items():
                 nursery.start_soon(keeper.run, name=f"stream {line}")
-            nursery.start_soon(self._periods.run, name="stream periods")
-            nursery.start_soon(self._histories.run, name="stream histories")
+            await nursery.start(self._periods.run, name="stream periods")
+            await nursery.start(self._histories.run, name="stream histories")
             task_status.started()
             while True:
                 await trio.sleep(EXPIRE_EVERY_S)
                 self._demand.expire(trio.current_time())
+
+    def _tell_deduplicator(self, message: BarMessage) -> None:
+        with suppress(trio.BrokenResourceError):  # the pipe is being left, and there are no bars any more
+            self._deduplicator.send_nowait(message)
 
     # -- for the handle -----------------------------------------------------------------------------------------
 
@@ -153,20 +164,17 @@ class Subscriptions:
         """Lease ``topics``, which must be listed, and listen to them. ``history`` bars come first."""
         lease = self._demand.lease(_carrier(topic) for topic in topics)
         try:
-            if topics[0].line is Line.CANDLE:
-                self._periods.want(topics)
+            first = () if history else self._current(topics)
+            subscription = self._hub.attach(topics, policy=policy, depth=depth, first=first, silent=bool(history))
             if history:
-                subscription = self._hub.attach(topics, policy=policy, depth=depth, silent=True)
                 self._histories.want(subscription, topics, history)
-            else:
-                subscription = self._hub.attach(topics, policy=policy, depth=depth, first=self._current(topics))
+            self._periods.want(topics)
             try:
                 yield subscription
             finally:
                 subscription.close()
                 self._histories.cancel(subscription)
-                if topics[0].line is Line.CANDLE:
-                    self._periods.release(topics)
+                self._periods.release(topics)
         finally:
             self._demand.release(lease)
 
@@ -203,11 +211,13 @@ class Subscriptions:
         return self._exchange_ms_at(trio.current_time())
 
     def _exchange_ms_at(self, at_s: float) -> int:
-        ago_ms = int((trio.current_time() - at_s) * 1000)
-        told = self._rest_ms()
-        streamed_ms = self._time.now_ms(at_s)
-        known = [ms for ms in (None if told is None else told - ago_ms, streamed_ms) if ms is not None]
-        return max(known, default=self._clock.now_ms() - ago_ms)
+        now_s = trio.current_time()
+        believed_ms = [ms for ms in (self._rest_ms(), self._time.now_ms(now_s)) if ms is not None]
+        if not believed_ms:  # nothing was ever heard of the exchange
+            return self._clock.now_ms() - int((now_s - at_s) * 1000)
+        # Both are lower bounds: the greater one is closer.
+        self._sure.observe(max(believed_ms), now_s)
+        return self._sure.now_ms(at_s)
 
     # -- what it says of itself ---------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ logger = logging.getLogger("marketpipe.stream")
 
 # REST may be some 100 ms behind the stream; and after a failure the batcher has backed off already.
 AGAIN_S = 0.5
+LONGEST_PAUSE_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -100,6 +101,7 @@ class TradeDesk:
             self._owed.discard(topic.market)
             self._late.pop(topic.market, None)
             self._shown.pop(topic.market, None)
+            self._open.discard(topic.market)
 
     def proven(self, exchange_ms: int) -> None:
         """Trades wait for nothing."""
@@ -156,18 +158,22 @@ class TradeDesk:
             self._need.set()
 
     async def _mend(self, market: str) -> None:
-        flow = self._flows.get(market)
-        while flow is not None and flow.needs is not None and self._flows.get(market) is flow:
+        # Whoever comes back while REST is slow has another flow, with needs of its own.
+        pause_s, failures = AGAIN_S, 0
+        while (flow := self._flows.get(market)) is not None and flow.needs is not None:
+            # REST may be behind the stream; what it does not show yet would be taken for never traded.
+            await trio.sleep(pause_s)
+            pause_s = AGAIN_S
             try:
                 events = await self._asker.walk(flow.repair(), Priority.NORMAL)
             except UnknownMarket as error:
                 events = flow.unrepairable(str(error))
             except ExchangeError as error:
                 logger.info("mending the trades of %s: %s", market, error)
-                events = None
-            if events is None:
-                await trio.sleep(AGAIN_S)
-            elif self._flows.get(market) is flow:
+                failures += 1
+                pause_s = min(AGAIN_S * 2.0**failures, LONGEST_PAUSE_S)
+                continue
+            if events is not None and self._flows.get(market) is flow:
                 self._tell(market, events)
         self._mending.discard(market)
 

@@ -51,6 +51,8 @@ _STATES = {
     SubscriptionState.ACTIVE: "green",
 }
 _WORST = tuple(_STATES)
+# A stale stream is being checked, and most often well: markets are silent at times.
+_FLOWING = (SubscriptionState.ACTIVE, SubscriptionState.STALE)
 
 States = Mapping[Line, SubscriptionStatus | None]
 
@@ -154,12 +156,12 @@ class Board:
         if not told:
             return Text("")
         worst = min(told, key=lambda each: (_WORST.index(each.state), each.since_ms))
-        since = "" if _flows(worst) else f" {lasting(worst.since_ms, now_ms)}"
+        since = "" if worst.state is SubscriptionState.ACTIVE else f" {lasting(worst.since_ms, now_ms)}"
         return Text(f"{worst.state}{since}", style=_STATES[worst.state])
 
 
 def _flows(status: SubscriptionStatus | None) -> bool:
-    return status is not None and status.state is SubscriptionState.ACTIVE
+    return status is not None and status.state in _FLOWING
 
 
 def _prices(ticker: Ticker | None) -> tuple[Text, Text]:

@@ -19,6 +19,11 @@ What is further ahead is a claim, and the first stamp of all is one too:
 A clock that was set back is noticed when the stamps from before are forgotten, about a minute later. Until then, and
 forever if it was set back by up to 5 s, the estimate stands still rather than go backwards.
 
+**For what cannot be undone there is `SureTime`.** A clock that all of the exchange follows may be wrong for a while,
+and every estimate with it; a bar that is taken for over because of it would be closed to the frames that follow.
+`SureTime` is the least of all that was believed within ten minutes. Who acts on it is late after the exchange's clock
+was set forward, and never early.
+
 ``now_s`` is a monotonic clock's reading in seconds and must not go backwards between calls.
 """
 
@@ -28,7 +33,7 @@ from collections import deque
 
 import attrs
 
-__all__ = ["ExchangeTime"]
+__all__ = ["ExchangeTime", "SureTime"]
 
 BUCKET_S = 5
 BUCKETS = 12  # together the minute after which a stamp is forgotten
@@ -37,6 +42,7 @@ STEP_US = 5_000_000  # further from the estimate is another time, not a shorter 
 CLAIMS = 3
 CLAIM_S = 3.0
 CANDIDATES = 16
+SURE_MINUTES = 10
 DATE_US = 1_000_000  # Date is in whole seconds, cut off
 
 
@@ -143,6 +149,26 @@ class ExchangeTime:
             now_us = _us(now_s)
             said_us = max(before_us + now_us, self._floor_us)
             self._floor_us = said_us if said_us - now_us - after_us <= STEP_US else 0
+
+
+@attrs.define(eq=False)
+class SureTime:
+    """The earliest time at the exchange that anything believed within the last ten minutes allows."""
+
+    _least_us: dict[int, int] = attrs.field(init=False, factory=dict)  # by minute: exchange time less monotonic time
+
+    def observe(self, believed_ms: int, now_s: float) -> None:
+        """It is believed to be ``believed_ms`` at the exchange."""
+        minute, offset_us = int(now_s // 60), believed_ms * 1000 - _us(now_s)
+        least_us = self._least_us.get(minute)
+        if least_us is None:
+            self._least_us = {m: us for m, us in self._least_us.items() if m > minute - SURE_MINUTES}
+        if least_us is None or offset_us < least_us:
+            self._least_us[minute] = offset_us
+
+    def now_ms(self, at_s: float) -> int:
+        """What time it was at ``at_s``, at the very least. Something must have been observed."""
+        return (min(self._least_us.values()) + _us(at_s)) // 1000
 
 
 def _us(seconds: float) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Dated", "LiveEntry", "LiveValues"]
+__all__ = ["Dated", "LiveEntry", "LiveValues", "is_overtaken"]
 
 
 class Dated(Protocol):
@@ -30,6 +30,11 @@ NEVER = float("-inf")
 DISORDER_MS = 5_000
 
 
+def is_overtaken(stamp_ms: int, held_ms: int) -> bool:
+    """Whether a frame of ``stamp_ms`` that comes after one of ``held_ms`` is the older of the two."""
+    return 0 < held_ms - stamp_ms <= DISORDER_MS
+
+
 class LiveEntry(NamedTuple, Generic[V]):
     """A value and when it was received, in monotonic seconds; ``streamed``: as a frame."""
 
@@ -39,9 +44,9 @@ class LiveEntry(NamedTuple, Generic[V]):
 
     def gives_way(self, value: V) -> bool:
         """Whether ``value``, a frame, takes its place."""
-        behind_ms = self.value.exchange_ms - value.exchange_ms
-        # What REST shows may be ahead of a slow stream by any time.
-        return behind_ms <= 0 or (self.streamed and behind_ms > DISORDER_MS)
+        if self.streamed:
+            return not is_overtaken(value.exchange_ms, self.value.exchange_ms)
+        return value.exchange_ms >= self.value.exchange_ms  # REST may be ahead of a slow stream by any time
 
 
 class LiveValues(Generic[V]):

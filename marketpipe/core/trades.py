@@ -106,7 +106,11 @@ class TradeFlow:
 
     @property
     def needs(self) -> Need | None:
-        """What REST is asked for now, with `repair`; None: nothing, or the snapshot is still to come."""
+        """What REST is asked for now, with `repair`; None: nothing, or the snapshot is still to come.
+
+        Ask some 0.5 s after the need has come up. A trade that was published late, just before the snapshot, is known
+        to be on REST only when REST has had the time by which it may be behind.
+        """
         if self._doubt is None or not self._doubt.ready:
             return None
         return Need.REPAIR if self._doubt.holds else Need.CHECK

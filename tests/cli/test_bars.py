@@ -46,5 +46,6 @@ async def test_of_more_bars_than_lines_the_first_are_shown_and_the_others_counte
         bars.take(attrs.evolve(series[0], state=CandleState.RUNNING))
     lines = lines_of(bars, width, height=10)
     assert len(lines) <= 10
-    assert any(f"and {len(batch) - (len(lines) - 2)} more" in line for line in lines)
+    (others,) = (int(line.split()[1]) for line in lines if line.startswith("and "))
+    assert sum(line.startswith("20") for line in lines) + others == len(batch)
     assert max(map(len, lines)) <= width

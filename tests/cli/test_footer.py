@@ -61,7 +61,7 @@ async def test_what_belongs_together_stays_on_one_line_where_it_can(rig, autojum
         (line,) = lines_of(footer, 200)
         parts = line.split("   ")
         assert parts[0].startswith("ticker, trade: reconnecting 2 s, could not connect to sim")
-        assert [part for each in lines_of(footer, 70) for part in each.split("   ")] == parts
+        assert [part for each in lines_of(footer, 100) for part in each.split("   ")] == parts
         assert max(map(len, lines_of(footer, 20))) <= 20
 
 

@@ -74,3 +74,18 @@ async def test_a_true_list_passes_and_a_missing_or_invented_market_does_not(rig)
     assert truth.wrong_markets(rig.sim.world, rest, now_ms) == [f"{first.market}: listed on one side only"]
     invented = attrs.evolve(first, market="KRW-NOPE")
     assert truth.wrong_markets(rig.sim.world, [*listed, invented], now_ms) == ["KRW-NOPE: listed on one side only"]
+
+
+async def test_a_stream_s_trades_pass_by_market_and_a_missing_double_or_swapped_one_does_not(rig):
+    names = ["KRW-BTC", "KRW-ETH"]
+    pages = [(await rig.market.get_trade(name, count=20))[::-1] for name in names]
+    woven = [trade for pair in zip(*pages, strict=True) for trade in pair]
+    now_ms = rig.clock.now_ms()
+    assert truth.wrong_streams(rig.sim.world, woven, now_ms) == []
+    for wrong in (
+        [*woven[:4], *woven[5:]],
+        [*woven, woven[-2]],
+        [*woven[:4], woven[6], woven[5], woven[4], *woven[7:]],
+    ):
+        assert truth.wrong_streams(rig.sim.world, wrong, now_ms) == ["KRW-BTC: the trades differ"]
+    assert truth.wrong_streams(rig.sim.world, [], now_ms) == ["no trade came"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe.core.exchange_time import ExchangeTime
+from marketpipe.core.exchange_time import ExchangeTime, SureTime
 
 START_MS = 1_700_000_000_000  # the exchange's clock when ours reads 0; times here are whole milliseconds
 
@@ -361,3 +361,29 @@ def test_many_stamps_take_no_more_room_than_few():
         stranger.observe(true_ms(0.0) + number * 10_000, number / 100)
     assert stranger.now_ms(10.0) is None
     assert len(stranger._candidates) <= 16
+
+
+def test_the_sure_time_is_the_least_that_was_believed_within_ten_minutes():
+    sure = SureTime()
+    sure.observe(1_000_000, 100.0)
+    assert sure.now_ms(100.0) == 1_000_000
+    sure.observe(1_061_000, 101.0)  # a minute ahead
+    assert sure.now_ms(101.0) == 1_001_000
+    sure.observe(1_000_900, 101.0)  # a little behind
+    sure.observe(1_000_950, 101.0)
+    assert sure.now_ms(101.0) == 1_000_900
+    assert sure.now_ms(99.5) == 999_400
+    for minute in range(2, 12):
+        sure.observe(1_060_000 + (minute * 60 - 100) * 1000, minute * 60.0)
+    assert sure.now_ms(660.0) == 1_620_000  # what all have said for ten minutes
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.integers(-1_000, 100_000)), min_size=1, max_size=40))
+def test_the_sure_time_is_never_ahead_of_anything_of_the_last_nine_minutes(told: list[tuple[float, int]]):
+    sure, now_s, offsets = SureTime(), 0.0, []
+    for pause_s, ahead_ms in told:
+        now_s += pause_s
+        believed_ms = 10**12 + int(now_s * 1000) + ahead_ms
+        sure.observe(believed_ms, now_s)
+        offsets.append((now_s, believed_ms - now_s * 1000))
+        assert all(sure.now_ms(now_s) <= offset + now_s * 1000 + 1 for at_s, offset in offsets if at_s > now_s - 540)
