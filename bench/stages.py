@@ -42,8 +42,10 @@ _ANNOUNCEMENT = b"simulator listening on "
 class Stage(Protocol):
     """A pipeline, its exchange, and the truth."""
 
-    market: Client
-    world: World
+    @property
+    def market(self) -> Client: ...
+    @property
+    def world(self) -> World: ...
 
     def now_ms(self) -> int:
         """The exchange's time."""
@@ -82,11 +84,11 @@ class _Memory:
 
     async def restart(self, away_s: float) -> None:
         for kind in ("ws-down", "down"):
-            self._post({"kind": kind})
+            self.strike({"kind": kind})
         await trio.sleep(away_s)
         self.exchange = SimExchange(self.config, self.clock)
 
-    def _post(self, fault: Mapping[str, Any]) -> None:
+    def strike(self, fault: Mapping[str, Any]) -> None:
         for parsed in parse_faults(json.dumps(fault).encode()):
             self.exchange.add_fault(parsed)
 
@@ -111,7 +113,7 @@ class _VirtualStage:
         return self.memory.clock.now_ms()
 
     async def strike(self, fault: Mapping[str, Any]) -> None:
-        self.memory._post(fault)
+        self.memory.strike(fault)
 
     async def restart(self, away_s: float) -> None:
         await self.memory.restart(away_s)
@@ -206,9 +208,10 @@ async def _start(config: SimConfig, port: int) -> tuple[trio.Process, str]:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(marketpipe.__file__).parents[1])},
     )
+    assert process.stdout is not None
     said = b""
     with trio.move_on_after(START_S):
-        async for data in process.stdout or ():
+        async for data in process.stdout:
             said += data
             if said.endswith(b"\n"):
                 break

@@ -49,6 +49,8 @@ async def ingest(scale: Scale) -> Outcome:
     figures = [
         Figure(what=f"{what}, CPU of each message", unit="us", samples=[each.cpu_us for each in ours],
                baseline=BASELINE, baseline_samples=[each.cpu_us for each in bare], goal=ratio_below(1.5)),
+        Figure(what=f"{what}, sent to received, 99 of 100", unit="ms", samples=[each.p99_ms for each in ours],
+               baseline=BASELINE, baseline_samples=[each.p99_ms for each in bare]),
         *_long_figures(f"{what} for {size.ingest_s:g} s", long),
     ]  # fmt: skip
     slices = enumerate([*ours, long], 1)

@@ -156,4 +156,6 @@ async def _listen(rig: Rig, stream: str, names: list[str], log: Log, options: di
 
 def finals(log: Log, name: str) -> list[Candle]:
     """Every FINAL bar of ``name`` in the order in which they were told, amendments left out."""
-    return [bar for _, bar in log.of(Candle) if bar.market == name and bar.state is CandleState.FINAL and not bar.revision]
+    return [
+        bar for _, bar in log.of(Candle) if bar.market == name and bar.state is CandleState.FINAL and not bar.revision
+    ]

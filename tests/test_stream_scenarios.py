@@ -55,7 +55,9 @@ LASTING = st.one_of(
     st.builds(WsDownFault, for_s=LENGTH),
     st.builds(WsRefuseFault, status=st.sampled_from([503, 429, 500]), for_s=LENGTH),
     st.builds(DownFault, for_s=LENGTH),
-    st.builds(WsDripFault, types=TYPES, bytes_per_s=st.sampled_from([500.0, 5_000.0]), chunk=st.just(200), for_s=LENGTH),
+    st.builds(
+        WsDripFault, types=TYPES, bytes_per_s=st.sampled_from([500.0, 5_000.0]), chunk=st.just(200), for_s=LENGTH
+    ),
     st.builds(WsReorderFault, types=TYPES, probability=SHARE, for_s=LENGTH),
     st.builds(WsDuplicateFault, types=TYPES, probability=SHARE, for_s=LENGTH),
     st.builds(ClockSkewFault, skew_ms=st.sampled_from([-60_000, -1_500, 1_500, 60_000]), for_s=LENGTH),
@@ -71,7 +73,9 @@ SCRIPT = st.lists(
 )
 MINUTE_MS = 60_000
 # A bar of five minutes ends within the script; the second one is a midnight, and all ends with it.
-BEGINNINGS = st.sampled_from([EPOCH_MS - EPOCH_MS % (5 * MINUTE_MS) + 280_000, EPOCH_MS - EPOCH_MS % 86_400_000 + 86_380_000])
+BEGINNINGS = st.sampled_from(
+    [EPOCH_MS - EPOCH_MS % (5 * MINUTE_MS) + 280_000, EPOCH_MS - EPOCH_MS % 86_400_000 + 86_380_000]
+)
 
 
 async def play(script, options):

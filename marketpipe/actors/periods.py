@@ -71,6 +71,7 @@ class Periods:
                 bars = PeriodBars(topic.market, topic.timeframe)
                 self._bars.setdefault(topic.market, {})[topic] = bars
                 scope = self._scopes[topic] = trio.CancelScope()
+                self._send(Doubt((topic,), *ALL_TIME))
                 self._nursery.start_soon(self._follow, topic, bars, scope, name=f"following {topic}")
 
     def release(self, topics: Iterable[Topic]) -> None:
@@ -106,7 +107,6 @@ class Periods:
 
     async def _follow(self, topic: Topic, bars: PeriodBars, scope: trio.CancelScope) -> None:
         with scope:
-            self._send(Doubt((topic,), *ALL_TIME))
             try:
                 while True:
                     await self._until_it_works(self._read_bars, topic)

@@ -144,13 +144,11 @@ class TradeDesk:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._give_up_on_snapshots, name="snapshots that did not come")
             while True:
-                needy, self._needy = self._needy, {}
+                needy, self._needy, self._need = self._needy, {}, trio.Event()
                 for market in needy:
                     self._mending.add(market)
                     nursery.start_soon(self._mend, market, name=f"mending {market}")
-                if not self._needy:
-                    self._need = trio.Event()
-                    await self._need.wait()
+                await self._need.wait()
 
     def _require(self, market: str) -> None:
         if market not in self._mending:

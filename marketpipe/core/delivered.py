@@ -11,7 +11,7 @@ from marketpipe.models import Trade
 __all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_MS", "Delivered", "rank"]
 
 # Trades remembered: at least so many, and at least those of the last 10 s; of a flood, the newest.
-KEEP = 1_000
+KEEP = 100
 KEEP_MS = 10_000
 KEEP_AT_MOST = 20_000
 

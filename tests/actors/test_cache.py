@@ -10,12 +10,14 @@ from decimal import Decimal
 import pytest
 import trio
 import trio.testing
+from paper_streams import ticker
 
 from marketpipe import CacheOptions, Orderbook, Side, Source, Trade
 from marketpipe.actors.cache import Cache, CacheView
 from marketpipe.actors.messages import Answered
 from marketpipe.core.batching import Wanted
 from marketpipe.core.expiring import MISSING
+from marketpipe.core.freshness import Kind, MarketCondition
 from marketpipe.core.listing import MarketList
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.timeframes import Timeframe
@@ -27,12 +29,21 @@ MINUTE_MS = 1_790_166_900_000
 async def running(
     options: CacheOptions | None = None,
 ) -> AsyncIterator[tuple[CacheView, trio.MemorySendChannel[Answered]]]:
+    async with streamed(options) as (cache, answered):
+        yield cache.view, answered
+
+
+@asynccontextmanager
+async def streamed(
+    options: CacheOptions | None = None,
+) -> AsyncIterator[tuple[Cache, trio.MemorySendChannel[Answered]]]:
+    """With the hand of whoever feeds it from a stream."""
     answered, answers = trio.open_memory_channel[Answered](math.inf)
     cache = Cache(answers, options or CacheOptions())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
         with answered:
-            yield cache.view, answered
+            yield cache, answered
 
 
 async def keep(channel, key, value, exchange_ms=MINUTE_MS):
@@ -108,3 +119,105 @@ async def test_late_trades_do_not_hide_those_already_shown(autojump_clock):
         await keep(channel, TradesRequest("KRW-BTC", 1), (second,))
         await keep(channel, TradesRequest("KRW-BTC", 2), (first,))
         assert view.trades("KRW-BTC") == (second,)
+
+
+# -- kept current by a stream -----------------------------------------------------------------------------------
+
+
+async def test_a_value_kept_current_by_a_stream_is_fresh_while_the_stream_is(autojump_clock):
+    async with streamed() as (cache, _):
+        value = book(MINUTE_MS)
+        cache.live_orderbooks.streamed("KRW-BTC", value, trio.current_time())
+        await trio.sleep(3600)
+        assert cache.view.orderbook("KRW-BTC") is value
+        assert cache.view.ticker("KRW-BTC") is MISSING
+
+
+async def test_an_age_that_is_demanded_is_demanded_of_a_live_value_too(autojump_clock):
+    """It was received when it was received, however current it is; what REST shows then is younger."""
+    key = Wanted(Group.ORDERBOOK, "KRW-BTC")
+    async with streamed() as (cache, channel):
+        live, asked = book(MINUTE_MS), book(MINUTE_MS)
+        cache.live_orderbooks.streamed("KRW-BTC", live, trio.current_time())
+        await trio.sleep(5)
+        assert cache.view.orderbook("KRW-BTC", 5) is MISSING
+        assert cache.view.orderbook("KRW-BTC", 5.1) is live
+        await keep(channel, key, asked)
+        assert cache.view.orderbook("KRW-BTC", 5) is asked
+        assert cache.view.orderbook("KRW-BTC") is live
+
+
+async def test_what_rest_shows_of_a_live_market_is_never_taken_back(autojump_clock):
+    """A stream may be behind: whoever saw the answer of REST must not see an older value after it."""
+    async with streamed() as (cache, channel):
+        cache.live_orderbooks.streamed("KRW-BTC", book(MINUTE_MS), trio.current_time())
+        cache.live_tickers.streamed("KRW-BTC", ticker(at_ms=MINUTE_MS), trio.current_time())
+        newer, newer_ticker = book(MINUTE_MS + 10), ticker(at_ms=MINUTE_MS + 10)
+        await keep(channel, Wanted(Group.ORDERBOOK, "KRW-BTC"), newer)
+        await keep(channel, Wanted(Group.TICKER, "KRW-BTC"), newer_ticker)
+        cache.live_orderbooks.streamed("KRW-BTC", book(MINUTE_MS + 5), trio.current_time())
+        assert cache.view.orderbook("KRW-BTC") is newer
+        assert cache.view.ticker("KRW-BTC") is newer_ticker
+
+
+async def test_a_demoted_value_is_as_old_as_its_receipt(autojump_clock):
+    """The time to live of an order book is 0.3 s at the most here: what was received before that is gone at once."""
+    async with streamed() as (cache, _):
+        live = cache.live_orderbooks
+        live.streamed("KRW-BTC", book(MINUTE_MS), trio.current_time())
+        await trio.sleep(0.1)
+        cache.demote(Kind.ORDERBOOK, live.suspend(["KRW-BTC"]), MINUTE_MS)
+        assert cache.view.orderbook("KRW-BTC") is not MISSING
+        assert cache.view.orderbook("KRW-BTC", 0.1) is MISSING
+        await trio.sleep(1)
+        assert cache.view.orderbook("KRW-BTC") is MISSING
+        live.streamed("KRW-ETH", book(MINUTE_MS), trio.current_time())
+        await trio.sleep(10)
+        cache.demote(Kind.ORDERBOOK, live.suspend(["KRW-ETH"]), MINUTE_MS)
+        assert cache.view.orderbook("KRW-ETH") is MISSING
+
+
+@pytest.mark.parametrize(("behind_ms", "kept"), [(-1, "live"), (0, "live"), (1, "fetched")])
+async def test_a_demoted_value_takes_memory_back_no_more_than_a_late_answer_does(autojump_clock, behind_ms, kept):
+    async with streamed() as (cache, channel):
+        values = {"live": book(MINUTE_MS), "fetched": book(MINUTE_MS + behind_ms)}
+        cache.live_orderbooks.streamed("KRW-BTC", values["live"], trio.current_time())
+        entries = cache.live_orderbooks.forget(["KRW-BTC"])
+        await keep(channel, Wanted(Group.ORDERBOOK, "KRW-BTC"), values["fetched"])
+        cache.demote(Kind.ORDERBOOK, entries, MINUTE_MS)
+        assert cache.view.orderbook("KRW-BTC") is values[kept]
+
+
+async def test_answers_from_a_stream_are_counted_beside_the_others(autojump_clock):
+    async with streamed() as (cache, _):
+        cache.live_tickers.streamed("KRW-BTC", ticker(), trio.current_time())
+        cache.view.ticker("KRW-BTC")
+        cache.view.ticker("KRW-BTC", 0)
+        cache.view.ticker("KRW-ETH")
+        statistics = cache.statistics()
+        assert (statistics[Kind.TICKER].live, statistics[Kind.TICKER].live_hits) == (1, 1)
+        assert (statistics[Kind.TICKER].entries, statistics[Kind.TICKER].misses) == (0, 2)
+        assert statistics[Kind.TICKER].hit_rate == pytest.approx(1 / 3)
+        assert (statistics[Kind.ORDERBOOK].live, statistics[Kind.ORDERBOOK].live_hits) == (0, 0)
+
+
+async def test_the_pace_of_a_market_is_learnt_from_its_live_ticker(autojump_clock):
+    """An hour of even trade, and a minute of ten times as much: an answer of it is kept for half the time."""
+    options = CacheOptions()
+    async with streamed(options) as (cache, _):
+        traded, now_ms = 0, MINUTE_MS
+        for minute in range(70):
+            traded += 1 if minute < 69 else 100
+            now_ms += 60_000
+            value = ticker(at_ms=now_ms, volume=Decimal(traded))
+            cache.live_tickers.streamed("KRW-BTC", value, trio.current_time())
+            cache.learn_from_live(now_ms)
+            await trio.sleep(60)
+        cache.learn_from_live(now_ms)
+        usual = options.freshness.ttl_s(Kind.TICKER, MarketCondition.NORMAL, now_ms)
+        held = cache.live_tickers.forget(["KRW-BTC"])
+        ((_, entry),) = held
+        cache.demote(Kind.TICKER, [("KRW-BTC", entry._replace(received_s=trio.current_time()))], now_ms)
+        assert cache.view.ticker("KRW-BTC") is not MISSING
+        assert cache._activities.condition("KRW-BTC", trio.current_time(), now_ms) is MarketCondition.ACTIVE
+        assert usual > 0

@@ -62,10 +62,10 @@ def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
     assert all(row.sequential_id in memory.by_id for row in told if row.trade_ms >= memory.forgotten_ms)
 
 
-def test_memory_is_trimmed_to_a_thousand_in_a_long_stream():
+def test_memory_is_trimmed_to_a_hundred_in_a_long_stream():
     memory = Delivered()
     for number in range(50_000):
-        memory.add(deal(50 * number))
+        memory.add(deal(200 * number))
     assert KEEP <= len(memory.by_id) <= 2 * KEEP
 
 

@@ -81,6 +81,20 @@ class AgainstModel(RuleBasedStateMachine):
             self.fast += age_s <= FAST_S
             self.memory += age_s > FAST_S
 
+    @rule(key=keys, value=st.integers(10, 12), ttl_s=eighths, ago_s=eighths)
+    def put_what_was_received_before(self, key, value, ttl_s, ago_s):
+        stored_s = self.timer.now_s - ago_s
+        self.cache.put(key, value, ttl_s, stored_s)
+        if self.model.pop(key, None) is None and len(self.model) == self.MAXSIZE:
+            oldest = next(iter(self.model))
+            self.evictions += self.fresh(oldest)
+            del self.model[oldest]
+        self.model[key] = (value, stored_s, stored_s + max(FAST_S, ttl_s))
+
+    @rule(key=keys)
+    def peek(self, key):
+        assert self.cache.peek(key) is (self.model[key][0] if self.fresh(key) else MISSING)
+
     @rule(key=keys)
     def age(self, key):
         expected = self.timer.now_s - self.model[key][1] if self.fresh(key) else None
@@ -176,6 +190,31 @@ def test_reading_an_age_does_not_save_from_eviction(cache):
     cache.put("d", "d", 10.0)
     assert cache.get("a") is MISSING
     assert cache.get("b") == "b"
+
+
+def test_what_was_received_before_it_was_put_is_as_old_as_that(cache, timer):
+    cache.put("k", "v", 1.0, timer.now_s - 0.75)
+    assert cache.age_s("k") == 0.75
+    assert cache.get("k", 0.75) is MISSING
+    assert cache.get("k") == "v"
+    timer.now_s += 0.25
+    assert cache.get("k") is MISSING
+
+
+def test_looking_is_no_use_of_a_value(cache):
+    """Neither counted, nor does it save it from eviction."""
+    for key in "abc":
+        cache.put(key, key, 10.0)
+    assert cache.peek("a") == "a"
+    assert cache.peek("z") is MISSING
+    cache.put("d", "d", 10.0)
+    assert cache.peek("a") is MISSING
+    statistics = cache.statistics()
+    assert (statistics.fast_hits, statistics.memory_hits, statistics.misses) == (0, 0, 0)
+
+
+def test_what_a_stream_answered_counts_as_a_hit():
+    assert CacheStatistics(1, 0, 2, 0, 0, live_hits=1).hit_rate == 0.5
 
 
 def test_what_cannot_work_is_refused(timer):

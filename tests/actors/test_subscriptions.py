@@ -1,0 +1,404 @@
+"""The subscription manager: who wants what, which connections carry it, and what those who join find."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from keeper_rig import BTC, ETH, budgets_of, snapshots
+from paper_exchange import CandleExchange, bar
+from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, asking, now_ms, old_news, ticker, trade
+from rig import open_rig
+
+from marketpipe.actors.cache import Cache
+from marketpipe.actors.deduplicator import BarMessage, BarPage, Deduplicator
+from marketpipe.actors.hub import Hub, Subscription
+from marketpipe.actors.messages import Answered
+from marketpipe.actors.subscriptions import Subscriptions
+from marketpipe.clock import TrioClock
+from marketpipe.config import CacheOptions
+from marketpipe.config import Subscriptions as Options
+from marketpipe.core import timeframes
+from marketpipe.core.requests import CandlesRequest
+from marketpipe.core.timeframes import Timeframe
+from marketpipe.core.topics import Line, Topic
+from marketpipe.errors import PipelineClosed, UnknownMarket
+from marketpipe.models import Source
+from marketpipe.status import SubscriptionState
+
+TRADES, TICKERS, BOOKS = (Topic(line, BTC) for line in (Line.TRADE, Line.TICKER, Line.ORDERBOOK))
+MINUTES, DAYS = (Topic(Line.CANDLE, BTC, timeframe) for timeframe in (Timeframe.M1, Timeframe.D1))
+
+
+def shows(key: Any) -> Any:
+    """REST: a bar in every slot, and every market as it was an hour ago."""
+    if not isinstance(key, CandlesRequest):
+        return old_news(key)
+    running_ms = timeframes.floor(key.timeframe, now_ms())
+    opens = [timeframes.shift(key.timeframe, running_ms, -ago) for ago in range(10, -1, -1)]
+    return CandleExchange([bar(key.timeframe, open_ms, now_ms(), market=key.market) for open_ms in opens]).page(key)
+
+
+@attrs.define(eq=False)
+class Bench:
+    subscriptions: Subscriptions
+    stream: PaperStream
+    rest: Rest
+    cache: Cache
+    hub: Hub
+    inbox: trio.MemorySendChannel[BarMessage]
+
+    def listen(self, *topics: Topic, **options: Any) -> Any:
+        return self.subscriptions.listen(topics, **{"policy": "drop-oldest", "depth": 100, **options})
+
+    def sessions(self) -> Iterator[tuple[str, PaperSession]]:
+        for session in self.stream.sessions:
+            yield ",".join(sorted({topic.line.value for topic in session.topics})), session
+
+    def open(self) -> list[str]:
+        return sorted(line for line, session in self.sessions() if session.closed_s is None)
+
+    def session(self, line: Line) -> PaperSession:
+        return next(session for name, session in self.sessions() if name == line.value and session.closed_s is None)
+
+    def state(self, topic: Topic) -> str:
+        return self.subscriptions.subscriptions()[topic].state.value
+
+
+def heard(subscription: Subscription[Any]) -> list[Any]:
+    events = []
+    while True:
+        try:
+            events.append(subscription.receive_nowait())
+        except trio.WouldBlock:
+            return events
+
+
+@asynccontextmanager
+async def managing(
+    answer: Any = shows,
+    *,
+    stream: PaperStream | None = None,
+    rest_ms: Callable[[], int | None] = lambda: None,
+    epoch_ms: int = EPOCH_MS,
+    **options: Any,
+) -> AsyncIterator[Bench]:
+    stream, rest, hub = stream or PaperStream(snapshots), Rest(answer), Hub()
+    answered, answers = trio.open_memory_channel[Answered](0)
+    cache = Cache(answers, CacheOptions())
+    inbox, messages = trio.open_memory_channel[BarMessage](10_000)
+    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told))
+    with answered, answers, inbox:
+        async with asking(rest) as asker, trio.open_nursery() as nursery:
+            subscriptions = Subscriptions(
+                stream,
+                asker,
+                cache,
+                hub,
+                inbox,
+                deduplicator.view,
+                TrioClock(epoch_ms),
+                Options(**options),
+                budgets_of(),
+                lambda: 0.5,
+                rest_ms,
+            )
+            await nursery.start(deduplicator.run)
+            await nursery.start(subscriptions.run)
+            yield Bench(subscriptions, stream, rest, cache, hub, inbox)
+            nursery.cancel_scope.cancel()
+
+
+# -- connections ------------------------------------------------------------------------------------------------
+
+
+async def test_each_stream_type_has_a_connection_of_its_own(autojump_clock):
+    """So that whoever changes one disturbs no other."""
+    async with managing() as bench:
+        async with bench.listen(TRADES), bench.listen(TICKERS), bench.listen(BOOKS), bench.listen(MINUTES):
+            await trio.sleep(1)
+            assert bench.open() == ["candle", "orderbook", "ticker", "trade"]
+            async with bench.listen(Topic(Line.TRADE, ETH)):
+                await trio.sleep(1)
+                said = {line: len(session.subscribed) for line, session in bench.sessions()}
+                assert said == {"candle": 1, "orderbook": 1, "ticker": 1, "trade": 2}
+        await trio.sleep(1)
+        assert bench.open() == []
+        assert {status.losses for status in bench.subscriptions.connections().values()} == {0}
+
+
+async def test_two_who_listen_share_one_subscription_until_both_have_left(autojump_clock):
+    async with managing() as bench:
+        async with bench.listen(TRADES):
+            await trio.sleep(1)
+            async with bench.listen(TRADES):
+                await trio.sleep(1)
+                assert bench.subscriptions.subscriptions()[TRADES].leases == 2
+            await trio.sleep(5)
+            assert bench.subscriptions.subscriptions()[TRADES].leases == 1
+            assert len(bench.session(Line.TRADE).subscribed) == 1
+        await trio.sleep(1)
+        assert bench.state(TRADES) == "released"
+        assert bench.open() == []
+
+
+async def test_whoever_is_cancelled_or_fails_gives_back_what_it_held(autojump_clock):
+    async with managing() as bench:
+        with trio.move_on_after(1):
+            async with bench.listen(TRADES, history=0):
+                await trio.sleep_forever()
+        with pytest.raises(KeyError):
+            async with bench.listen(MINUTES, history=5):
+                raise KeyError("mine")
+        await trio.sleep(1)
+        assert bench.open() == []
+        assert bench.hub.statistics().subscribers == 0
+
+
+async def test_whoever_comes_after_the_end_is_told_so_and_holds_nothing(autojump_clock):
+    async with managing() as bench:
+        bench.hub.close()
+        for topic, history in ((TRADES, 0), (DAYS, 0), (DAYS, 5)):
+            with pytest.raises(PipelineClosed):
+                async with bench.listen(topic, history=history):
+                    pytest.fail("listening to what has ended")
+        await trio.sleep(5)
+        assert bench.stream.attempts_s == []
+        assert bench.rest.asked == []
+
+
+# -- what those who join find -----------------------------------------------------------------------------------
+
+
+async def test_whoever_joins_a_stream_that_flows_has_a_value_at_once(autojump_clock):
+    kinds = {TRADES: "Trade", TICKERS: "Ticker", BOOKS: "Orderbook", MINUTES: "Candle"}
+    async with managing() as bench, AsyncExitStack() as others:
+        for topic in kinds:
+            await others.enter_async_context(bench.listen(topic))
+        await trio.sleep(1)
+        bench.session(Line.TRADE).show(trade(7, EPOCH_MS + 60_000))  # well after the snapshot, so certain
+        await trio.sleep(0.1)
+        for topic, kind in kinds.items():
+            async with bench.listen(topic) as joined:
+                assert [type(value).__name__ for value in heard(joined)] == [kind]
+
+
+async def test_whoever_comes_first_of_all_begins_with_the_snapshot(autojump_clock):
+    async with managing() as bench:
+        for topic in (TRADES, TICKERS, BOOKS, MINUTES):
+            async with bench.listen(topic) as first:
+                assert heard(first) == []
+                await trio.sleep(1)
+                assert len(heard(first)) == 1
+
+
+async def test_with_a_history_the_newest_bar_is_part_of_it(autojump_clock):
+    async with managing() as bench, bench.listen(MINUTES):
+        await trio.sleep(1)
+        async with bench.listen(MINUTES, history=3) as joined:
+            assert heard(joined) == []
+            await trio.sleep(1)
+            opens = [candle.open_ms for candle in heard(joined)]
+            assert opens == [timeframes.floor(Timeframe.M1, EPOCH_MS) - ago * 60_000 for ago in (2, 1, 0)]
+
+
+# -- bars of a day and more -------------------------------------------------------------------------------------
+
+
+async def test_bars_of_a_day_are_carried_by_the_tickers(autojump_clock):
+    async with managing() as bench:
+        async with bench.listen(DAYS, history=2) as days:
+            await trio.sleep(2)
+            assert bench.open() == ["ticker"]
+            assert [candle.timeframe for candle in heard(days)] == [Timeframe.D1] * 2
+            bench.session(Line.TICKER).show(ticker(BTC, EPOCH_MS + 5_000, volume=trade(1).volume * 1000))
+            await trio.sleep(0.1)
+            (running,) = heard(days)
+            assert (running.source, int(running.volume)) == (Source.STREAM, 1000)
+            assert bench.subscriptions.subscriptions()[TICKERS].leases == 1
+        await trio.sleep(1)
+        assert bench.open() == []
+
+
+async def test_listening_may_begin_in_the_very_step_in_which_everything_stands(autojump_clock):
+    for _ in range(20):
+        async with managing() as bench, bench.listen(DAYS, history=1):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_leaving_the_whole_pipe_while_days_are_listened_to_is_no_error(autojump_clock):
+    """The deduplicator may be gone before the listener is, in whatever order they are told."""
+    for _ in range(20):
+        with trio.move_on_after(0.5) as scope:
+            async with open_rig(streams=True, markets=5) as pipe, pipe.market.stream_candle("KRW-BTC", "1d"):
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+
+# -- what is read often -----------------------------------------------------------------------------------------
+
+
+async def test_what_is_read_often_is_listened_to_until_it_is_not_read_for_long(autojump_clock):
+    async with managing() as bench:
+        for _ in range(2):
+            bench.subscriptions.read(Line.TICKER, [BTC, ETH])
+        await trio.sleep(1)
+        assert bench.stream.attempts_s == []
+        bench.subscriptions.read(Line.TICKER, [BTC])
+        await trio.sleep(1)
+        assert bench.session(Line.TICKER).topics == {TICKERS}
+        assert bench.subscriptions.subscriptions()[TICKERS].hot
+        await trio.sleep(170)
+        bench.subscriptions.read(Line.TICKER, [BTC])
+        await trio.sleep(179)
+        assert bench.open() == ["ticker"]
+        await trio.sleep(3)
+        assert bench.open() == []
+        assert bench.state(TICKERS) == "released"
+
+
+async def test_two_hundred_and_forty_that_are_read_no_more_leave_one_that_is_listened_to_alone(autojump_clock):
+    names = [f"KRW-{number}" for number in range(240)]
+    async with managing() as bench, bench.listen(Topic(Line.TICKER, "KRW-7")) as listener:
+        for _ in range(10):
+            bench.subscriptions.read(Line.TICKER, names)
+            await trio.sleep(1)
+        assert len(bench.session(Line.TICKER).topics) == 240
+        heard(listener)
+        await trio.sleep(182)
+        assert bench.session(Line.TICKER).topics == {Topic(Line.TICKER, "KRW-7")}
+        bench.session(Line.TICKER).show(ticker("KRW-7", now_ms()))
+        await trio.sleep(0.1)
+        assert [type(event).__name__ for event in heard(listener)] == ["Ticker"]
+        assert len(bench.stream.sessions) == 1
+
+
+async def test_nothing_is_listened_to_by_itself_where_that_is_not_wanted(autojump_clock):
+    async with managing(auto=False) as bench:
+        for _ in range(50):
+            bench.subscriptions.read(Line.TICKER, [BTC])
+        await trio.sleep(5)
+        assert bench.stream.attempts_s == []
+
+
+# -- delisted ---------------------------------------------------------------------------------------------------
+
+
+async def test_those_who_listen_to_a_delisted_market_are_told_and_its_heat_ends(autojump_clock):
+    def answer(key: Any) -> Any:
+        if key.market == ETH:
+            raise UnknownMarket(ETH)
+        return shows(key)
+
+    async with managing(answer) as bench:
+        eth = Topic(Line.TICKER, ETH)
+        for _ in range(3):
+            bench.subscriptions.read(Line.TICKER, [ETH])
+        async with bench.listen(eth) as alone, bench.listen(eth, TICKERS) as both:
+            await trio.sleep(5)
+            assert bench.state(eth) == "error"
+            assert not bench.subscriptions.subscriptions()[eth].hot
+            with pytest.raises(UnknownMarket):
+                heard(alone)
+            assert set(both.failed) == {ETH}
+            assert bench.state(TICKERS) == "active"
+
+
+# -- memory -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_newest_trades_come_from_the_stream(autojump_clock):
+    async with managing() as bench:
+        assert bench.subscriptions.newest_trades(BTC, 1) is None
+        async with bench.listen(TRADES):
+            await trio.sleep(1)
+            newest = trade(7, EPOCH_MS + 60_000)
+            bench.session(Line.TRADE).show(newest)
+            await trio.sleep(0.1)
+            assert bench.subscriptions.newest_trades(BTC, 1) == (newest,)
+
+
+async def test_the_newest_bars_come_from_the_stream_as_far_as_it_vouches_for_them(autojump_clock):
+    async with managing() as bench:
+        assert bench.subscriptions.newest_bars(MINUTES, 1) is None  # not listened to
+        async with bench.listen(MINUTES):
+            await trio.sleep(1)
+            assert bench.subscriptions.newest_bars(MINUTES, 1) is None  # no page has shown that there is no hole
+            page = tuple(shows(CandlesRequest(BTC, Timeframe.M1, 5)))
+            bench.inbox.send_nowait(BarPage(MINUTES, page, now_ms()))
+            await trio.sleep(0.1)
+            bars = bench.subscriptions.newest_bars(MINUTES, 5)
+            assert bars is not None
+            assert [candle.open_ms for candle in bars] == sorted(candle.open_ms for candle in page)
+            assert bench.subscriptions.newest_bars(MINUTES, 2) == bars[-2:]
+            assert bench.subscriptions.newest_bars(MINUTES, 6) is None
+            bench.rest.latency_s = 1.0
+            await trio.sleep(1.5)
+            assert bench.state(MINUTES) == "stale"
+            assert bench.subscriptions.newest_bars(MINUTES, 2) is None
+            await trio.sleep(1)
+            assert bench.subscriptions.newest_bars(MINUTES, 2) == bars[-2:]
+            bench.session(Line.CANDLE).end(UnknownMarket("whatever"))
+            await trio.sleep(0.1)
+            assert bench.subscriptions.newest_bars(MINUTES, 2) is None
+
+
+async def test_bars_that_are_held_but_were_doubted_since_are_not_vouched_for(autojump_clock):
+    async with managing() as bench, bench.listen(MINUTES):
+        await trio.sleep(1)
+        page = tuple(shows(CandlesRequest(BTC, Timeframe.M1, 5)))
+        bench.inbox.send_nowait(BarPage(MINUTES, page, now_ms()))
+        await trio.sleep(0.1)
+        bench.session(Line.CANDLE).end(UnknownMarket("whatever"))
+        await trio.sleep(1)
+        assert bench.state(MINUTES) == "active"
+        assert bench.subscriptions.newest_bars(MINUTES, 2) is None
+        await trio.sleep(5)
+        assert bench.subscriptions.newest_bars(MINUTES, 2) is not None
+
+
+# -- the exchange's time ----------------------------------------------------------------------------------------
+
+
+async def test_without_a_word_from_the_exchange_it_is_as_late_as_here(autojump_clock):
+    async with managing(epoch_ms=EPOCH_MS - 5_000) as bench:
+        await trio.sleep(10)
+        assert bench.subscriptions.exchange_ms() == EPOCH_MS + 5_000
+
+
+async def test_the_later_of_what_rest_and_the_streams_say_is_the_time(autojump_clock):
+    """Both are lower bounds. What is closer counts when it has been so for ten minutes."""
+    async with managing(rest_ms=lambda: now_ms() - 900, epoch_ms=0) as bench:
+        await trio.sleep(1)
+        assert bench.subscriptions.exchange_ms() == now_ms() - 900
+        async with bench.listen(TRADES):
+            for _ in range(1_300):
+                await trio.sleep(0.5)
+                bench.session(Line.TRADE).show(trade(now_ms(), now_ms()))
+            assert now_ms() - 50 <= bench.subscriptions.exchange_ms() <= now_ms()
+
+
+# -- what it says of itself -------------------------------------------------------------------------------------
+
+
+async def test_it_tells_of_every_line_and_every_topic(autojump_clock):
+    async with managing() as bench, bench.listen(TRADES), bench.listen(MINUTES):
+        await trio.sleep(1)
+        connections = bench.subscriptions.connections()
+        assert set(connections) == set(Line)
+        assert [line for line, status in connections.items() if status.connected_since_ms] == [Line.TRADE, Line.CANDLE]
+        states = {topic: status.state for topic, status in bench.subscriptions.subscriptions().items()}
+        assert states == dict.fromkeys((TRADES, MINUTES), SubscriptionState.ACTIVE)
+
+
+async def test_a_bug_in_any_of_its_parts_is_not_hidden(autojump_clock):
+    def bug(session: PaperSession, new: Collection[Topic]) -> None:
+        session.show(None)  # no frame holds such a thing
+
+    with pytest.RaisesGroup(AttributeError, flatten_subgroups=True):
+        async with managing(stream=PaperStream(bug)) as bench, bench.listen(TRADES):
+            await trio.sleep(10)
