@@ -77,6 +77,7 @@ class Client:
     _meter: Meter = attrs.field(factory=Meter, init=False)
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
     _closed: bool = attrs.field(default=False, init=False)
+    _last_listed: Collection[str] = attrs.field(default=(), init=False)
 
     # -- tickers and order books --------------------------------------------------------------------------------
 
@@ -341,7 +342,13 @@ class Client:
         return Listening(self._subscriptions, self._listed, lambda: self._closed)
 
     async def _listed(self, max_age_s: float | None) -> Collection[str]:
-        return (await self._markets(max_age_s, Priority.HIGH))[0]
+        try:
+            self._last_listed = (await self._markets(max_age_s, Priority.HIGH))[0]
+        except ExchangeError:
+            if not self._last_listed:
+                raise
+            # REST is in trouble, and the streams need not be: what was listed last is good enough to listen.
+        return self._last_listed
 
     def _noticed(self, line: Line, names: Iterable[str]) -> None:
         if self._subscriptions is not None:

@@ -122,7 +122,7 @@ async def run_pipeline(
     # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
     # nobody either.
     bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
-    deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles)
+    deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles, hub.tell)
     subscriptions = None
     if stream is not None:
         subscriptions = Subscriptions(

@@ -16,7 +16,7 @@ from marketpipe import Candle, CandleState, Gap, Timeframe, Trade
 from marketpipe.core import timeframes
 from marketpipe.sim.limiter import CONNECT, MESSAGE
 
-__all__ = ["BUSIEST", "Ears", "begun_at", "gap_flaws", "lively", "listening", "over_the_limits", "patiently"]
+__all__ = ["BUSIEST", "Ears", "begun_at", "gap_flaws", "listening", "lively", "over_the_limits", "patiently"]
 
 BUSIEST = ("KRW-BTC", "KRW-ETH", "KRW-XRP")
 # A candle is evaluated once a second, and its frame then travels.

@@ -6,10 +6,10 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import EPOCH_MS, open_rig
-from stream_checks import begun_at, lively, listening
+from stream_checks import begun_at, listening, lively
 
 from marketpipe.sim import (
     ClockSkewFault,
@@ -115,7 +115,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=max(20, settings.default.max_examples // 10))
 @given(script=SCRIPT, options=OPTIONS, beginning=BEGINNINGS)
 def test_any_script_of_faults_ends_with_the_truth(script, options, beginning):
     """Every bar equals the exchange's, every trade came once or is told to be gone; never over a limit."""

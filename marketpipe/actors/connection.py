@@ -54,6 +54,9 @@ AUDIT_EVERY_S = 30.0
 PROVEN_EVERY_S = 0.5
 # A topic whose connection was replaced so often because of it, and that never showed anything since, is not waited for.
 STRIKES = 2
+# With REST out of reach, a line that flowed (so many frames a second on average) is given up after so long a silence.
+BLIND_S = 30.0
+FLOWING_PER_S = 0.5
 UNSENT = "the exchange trades it, and does not send it"
 
 
@@ -111,6 +114,9 @@ class Keeper:
     _subscribed: frozenset[Topic] = attrs.field(default=frozenset(), init=False)
     _vigil: Vigil = attrs.field(init=False)
     _erring: set[Topic] = attrs.field(factory=set, init=False)  # not waited for; a frame brings them back
+    _blind: set[Topic] = attrs.field(factory=set, init=False)  # silent, and REST could not tell; a frame ends it
+    _began_s: float = attrs.field(default=-math.inf, init=False)
+    _frames_here: int = attrs.field(default=0, init=False)  # on this connection
     _spoilt: set[Topic] = attrs.field(factory=set, init=False)  # could not be read last; a frame brings them back
     _empty: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # checked: nothing to show yet
     _stalled: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # found so by the last check
@@ -146,6 +152,7 @@ class Keeper:
 
     async def wait_shown(self, topic: Topic) -> None:
         """Wait until ``topic``, which must be wanted, has shown something, or is known to have nothing to show."""
+        await trio.lowlevel.checkpoint()  # whoever has left already wants nothing
         await self._state_of(topic).shown.wait()
 
     def is_active(self, topic: Topic) -> bool:
@@ -211,8 +218,7 @@ class Keeper:
         )
         if isinstance(error, Banned) and error.until_ms:
             pause_s = max(pause_s, (error.until_ms - self._clock.now_ms()) / 1000)
-        banned_until_s = self._budgets.ban.until_s(trio.current_time())
-        return pause_s if banned_until_s is None else max(pause_s, banned_until_s - trio.current_time())
+        return pause_s
 
     async def _keep(self, session: Session) -> None:
         """Share the connection between the four tasks until one fails (raised), or nobody wants it any more."""
@@ -220,7 +226,8 @@ class Keeper:
         self._connected_since_ms = self._clock.now_ms()
         self._failure, self._vigil = None, self._new_vigil()
         self._subscribed = self._empty = frozenset()
-        self._spoilt = set()
+        self._spoilt, self._blind = set(), set()
+        self._began_s, self._frames_here = trio.current_time(), 0
         self._audit_s = trio.current_time() + AUDIT_EVERY_S
         try:
             async with trio.open_nursery() as nursery:
@@ -279,6 +286,7 @@ class Keeper:
             return
         now_s = trio.current_time()
         self._frames += len(frames)
+        self._frames_here += len(frames)
         self._last_frame_s = now_s
         known: list[Frame] = []
         for frame in frames:
@@ -293,7 +301,8 @@ class Keeper:
     def _take(self, known: Sequence[Frame], now_s: float) -> None:
         if not known:
             return
-        self._time.observe(known[-1].value.exchange_ms, now_s)
+        if not known[-1].snapshot:  # which may show what happened hours ago
+            self._time.observe(known[-1].value.exchange_ms, now_s)
         if not self._suspicious:
             self._proven_s = now_s
         self._desk.take(known, now_s)
@@ -305,7 +314,7 @@ class Keeper:
         if topic is None:  # left over from a subscription that was replaced
             self._vigil.sign_of_life(now_s)
             return False
-        if self._vigil.seen(topic, now_s) or topic in self._erring or topic in self._spoilt:
+        if self._vigil.seen(topic, now_s) or topic in self._erring or topic in self._spoilt or topic in self._blind:
             self._show(topic, now_s)
         return True
 
@@ -316,6 +325,7 @@ class Keeper:
         state.strikes, state.flaw = 0, ""
         state.shown.set()
         self._spoilt.discard(topic)
+        self._blind.discard(topic)
         self._enter(topic, SubscriptionState.ACTIVE, "")
         if topic in self._erring:
             self._erring.discard(topic)
@@ -341,12 +351,12 @@ class Keeper:
         while True:
             await trio.sleep_until(self._settled_s)
             wanted = self._wanted()
-            if wanted == self._subscribed:
-                await self._wait_for_change()
-                continue
             if not wanted:
                 self._release_all()
                 return
+            if wanted == self._subscribed:
+                await self._wait_for_change()
+                continue
             tickets = await turn(per_second, per_minute)
             self._changed = trio.Event()
             await self._subscribe(session, self._wanted() or wanted)
@@ -419,7 +429,9 @@ class Keeper:
         except ExchangeUnavailable as error:
             logger.info("%s stream: snapshots not checked: %s", self.line, error)
             return
-        silent = self._vigil.without_snapshot(trio.current_time()) & known.keys()  # meanwhile it may have come
+        silent = (
+            self._vigil.without_snapshot(trio.current_time()) & known.keys() & self._subscribed
+        )  # meanwhile it may have come
         self._empty |= silent
         stalled = frozenset(topic for topic in silent if known[topic])
         if stalled:
@@ -439,7 +451,7 @@ class Keeper:
         if not topics:
             return
         try:
-            found = await self._probe.stalled(topics, self._desk.shown_ms, self._heard_ms(self._now_ms(asked_s)))
+            found = await self._probe.stalled(topics, self._desk.shown_ms, self._now_ms(asked_s), self._heard_ms)
         except ExchangeUnavailable as error:
             logger.info("%s stream: not audited: %s", self.line, error)
             return
@@ -447,11 +459,8 @@ class Keeper:
         if stalled:
             self._strike(stalled, f"{min(stalled)} has traded, and nothing of it was sent")
 
-    def _heard_ms(self, asked_ms: int) -> int:
-        # A line that flows may be late, because this machine or the way is slow: it says nothing yet of what is newer
-        # than the newest that it has shown of anything.
-        shown_ms = [ms for topic in self._subscribed if (ms := self._desk.shown_ms(topic)) is not None]
-        return min(asked_ms, max(shown_ms, default=asked_ms))
+    def _heard_ms(self) -> int:
+        return max((self._desk.shown_ms(topic) or 0 for topic in self._subscribed), default=0)
 
     def abandon(self, topic: Topic, reason: str) -> None:
         """The exchange does not list ``topic`` any more: wait for it no longer."""
@@ -495,10 +504,14 @@ class Keeper:
         try:
             if suspicion.whole:  # otherwise others have just shown that the connection lives
                 await session.ping()
-            up_to_ms = asked_ms if suspicion.whole else self._heard_ms(asked_ms)
-            found = await self._probe.stalled(asked, self._desk.shown_ms, up_to_ms)
+            heard_ms = None if suspicion.whole else self._heard_ms
+            found = await self._judged(suspicion, asked, asked_ms, heard_ms)
         finally:
             self._suspicious = False
+        if found is None:
+            self._vigil.cleared(suspicion.topics, asked_s)  # looked at again in a moment, and stale until then
+            self._blind |= suspicion.topics & self._watched()
+            return
         stalled = self._watched() & frozenset(found)
         if stalled:
             self._stalled = stalled
@@ -508,10 +521,29 @@ class Keeper:
         self._vigil.cleared(suspicion.topics, asked_s)
         self._proven_s = max(self._proven_s, asked_s)
         well = suspicion.topics & self._watched() - self._spoilt
+        self._blind -= well
         self._desk.resume(well)
         for topic in well:
             shown = self._state_of(topic).shown.is_set()
             self._enter(topic, SubscriptionState.ACTIVE if shown else SubscriptionState.PENDING, "checked: no news")
+
+    async def _judged(
+        self, suspicion: Suspicion, asked: Collection[Topic], asked_ms: int, heard_ms: Callable[[], int] | None
+    ) -> Collection[Topic] | None:
+        """Which of ``asked`` are stalled; None if REST cannot tell.
+
+        A connection that answers pings is not given up only because REST is in trouble: that would turn every trouble
+        of REST into one of the streams. But what used to flow and has been silent for so long has stopped.
+        """
+        try:
+            return await self._probe.stalled(asked, self._desk.shown_ms, asked_ms, heard_ms)
+        except ExchangeUnavailable as error:
+            lasted_s = trio.current_time() - self._began_s
+            if suspicion.whole and suspicion.silent_s >= BLIND_S and self._frames_here >= lasted_s * FLOWING_PER_S:
+                raise
+            for topic in suspicion.topics - self._spoilt:
+                self._enter(topic, SubscriptionState.STALE, f"{suspicion.words}, and not checked: {error}")
+            return None
 
     def _likeliest(self, topics: frozenset[Topic]) -> Collection[Topic]:
         # One request is enough: those that showed something last are the likeliest to have news.

@@ -137,13 +137,15 @@ class DeduplicatorStatistics:
 class Deduplicator:
     """State of the actor; `run` is the actor.
 
-    ``publish`` is called with the bars that one message made news, in order, within the step that handles it. Neither
-    it nor an `Attach.attach` may block or raise. ``keep``: bars held per series.
+    ``publish`` is called with the bars that one message made news, in order, within the step that handles it; ``mend``
+    in its place, where there is one, with those that a page has brought, for they are as many as a hole is long.
+    Neither of them nor an `Attach.attach` may block or raise. ``keep``: bars held per series.
     """
 
     _inbox: trio.MemoryReceiveChannel[BarMessage]
     _publish: Callable[[Sequence[Candle]], None]
     _keep: int = 50
+    _mend: Callable[[Topic, Sequence[Candle]], None] | None = None
     _series: dict[Topic, LiveSeries] = attrs.field(init=False, factory=dict)
     _running: int = attrs.field(init=False, default=0)
     _final: int = attrs.field(init=False, default=0)
@@ -183,11 +185,11 @@ class Deduplicator:
                 self._tell([told for candle in candles for told in self._open(Topic.of_candle(candle)).live(candle)])
                 return 1 + len(candles)
             case BarPage(topic, candles, read_ms, from_ms, to_ms):
-                self._merge(self._open(topic), candles, read_ms, from_ms, to_ms)
+                self._merge(topic, candles, read_ms, from_ms, to_ms)
                 return 1 + len(candles)
             case Attach(topic, page, read_ms, count, attach):
                 series = self._open(topic)
-                self._merge(series, page, read_ms)
+                self._merge(topic, page, read_ms)
                 attach(series.latest(count, page))
                 return 1 + len(page)
             case Proven(topics, exchange_ms):
@@ -205,7 +207,7 @@ class Deduplicator:
 
     def _merge(
         self,
-        series: LiveSeries,
+        topic: Topic,
         page: Sequence[Candle],
         read_ms: int,
         from_ms: int | None = None,
@@ -213,9 +215,11 @@ class Deduplicator:
     ) -> None:
         # What is older than all that is held is history: whoever wants it asks for it, and gets it then. Of a page
         # that comes first of all, the newest bar is news, as a snapshot is.
+        series = self._open(topic)
         begins_ms = series.begins_ms
         told = series.page(page, read_ms, from_ms=from_ms, to_ms=to_ms)
-        self._tell(told[-1:] if begins_ms is None else [bar for bar in told if bar.open_ms >= begins_ms])
+        news = told[-1:] if begins_ms is None else [bar for bar in told if bar.open_ms >= begins_ms]
+        self._tell(news, topic)
 
     def _open(self, topic: Topic) -> LiveSeries:
         series = self._series.get(topic)
@@ -233,7 +237,7 @@ class Deduplicator:
         if series is not None:
             self._ignored += series.ignored
 
-    def _tell(self, told: Sequence[Candle]) -> None:
+    def _tell(self, told: Sequence[Candle], mended: Topic | None = None) -> None:
         if not told:
             return
         for candle in told:
@@ -243,7 +247,10 @@ class Deduplicator:
                 self._amended += 1
             else:
                 self._final += 1
-        self._publish(told)
+        if mended is None or self._mend is None:
+            self._publish(told)
+        else:
+            self._mend(mended, told)
 
     def _bars(self, topic: Topic) -> tuple[Candle, ...]:
         series = self._series.get(topic)

@@ -22,7 +22,7 @@ from marketpipe.config import Subscriptions as Options
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
-from marketpipe.errors import ExchangeError, ExchangeUnavailable, RateLimited
+from marketpipe.errors import ExchangeError, UnknownMarket
 from marketpipe.models import Candle, Priority
 
 __all__ = ["Histories"]
@@ -83,12 +83,12 @@ class Histories:
             walk = candle_walk(topic.market, _timeframe(topic), count=count, end_ms=None)
             try:
                 page = await self._asker.walk(walk, Priority.NORMAL)
-            except (ExchangeUnavailable, RateLimited) as error:
-                logger.info("history of %s: %s", topic, error)
-                await trio.sleep(AGAIN_S)
-            except ExchangeError as error:
+            except UnknownMarket as error:
                 self._hub.fail_one(subscription, topic, error, read_ms)
                 return
+            except ExchangeError as error:
+                logger.info("history of %s: %s", topic, error)
+                await trio.sleep(AGAIN_S)
             else:
                 attach = partial(self._attach, subscription, topic)
                 self._send(Attach(topic, page, read_ms, count, attach))

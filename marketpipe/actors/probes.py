@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import attrs
 import trio
@@ -22,6 +22,12 @@ __all__ = ["Probe"]
 SLACK_MS = {Line.CANDLE: 2_500}
 ORDINARY_SLACK_MS = 1_000
 LOOK_EVERY_S = 0.1
+# A line that flows is not waited for without end, nor one that has ceased to.
+PATIENCE_S = 1.0
+
+
+# The batcher calls a market unknown by a list that is at most 10 s old.
+ANOTHER_LIST_S = 15.0
 
 
 @attrs.frozen
@@ -36,31 +42,39 @@ class Probe:
     _asker: Asker
     _patience_s: float
     _gone: Callable[[Topic, UnknownMarket], None]
+    _missing: dict[Topic, float] = attrs.field(factory=dict, init=False)  # not listed, and since when
 
     async def stalled(
-        self, topics: Collection[Topic], shown_ms: Callable[[Topic], int | None], asked_ms: int
+        self,
+        topics: Collection[Topic],
+        shown_ms: Callable[[Topic], int | None],
+        asked_ms: int,
+        heard_ms: Callable[[], int] | None = None,
     ) -> list[Topic]:
         """Those of ``topics`` of which REST knows news that the stream, asked at ``asked_ms``, should have shown.
 
         News that may still be on their way are waited for, as long as they may take: where something happens all the
-        time, there is nothing else. Raises `ExchangeUnavailable` if REST does not tell in time: a stream that nobody
-        vouches for is not believed.
+        time, there is nothing else. ``heard_ms``, for a line that flows, is the newest that it has shown of anything:
+        it may be late, because this machine or the way is slow, and says nothing yet of what is newer.
+
+        Raises `ExchangeUnavailable` if REST does not tell in time: a stream that nobody vouches for is not believed.
         """
         slack_ms = SLACK_MS.get(self._line, ORDINARY_SLACK_MS)
-        answers = await self._ask(topics)
-        # Whatever REST shows was made by now, whatever the clocks say.
-        until_s = trio.current_time() + slack_ms / 1000
-        told = {topic: self._moment_ms(value) for topic, value in answers.items() if not isinstance(value, BadPayload)}
-        if answers and not told:
-            raise ExchangeUnavailable(f"silent, and REST cannot be read: {next(iter(answers.values()))}")
+        told = await self._moments(topics)
+        answered_s = trio.current_time()
+        line = None if heard_ms is None else _Flow(heard_ms, answered_s + slack_ms / 1000 + PATIENCE_S)
         while unseen := {topic: ms for topic, ms in told.items() if ms > (shown_ms(topic) or 0)}:
-            if trio.current_time() >= until_s:
-                return list(unseen)
-            late = [
-                topic for topic, ms in unseen.items() if is_stalled(shown_ms(topic), ms, asked_ms, slack_ms=slack_ms)
-            ]
+            now_s = trio.current_time()
+            due_ms = asked_ms + round((now_s - answered_s) * 1000)
+            if line is not None:
+                due_ms = min(due_ms, line.look(now_s))
+            late = [topic for topic, ms in unseen.items() if is_stalled(shown_ms(topic), ms, due_ms, slack_ms=slack_ms)]
             if late:
                 return late
+            if line is None and now_s >= answered_s + slack_ms / 1000:
+                return list(unseen)  # what REST has shown was made by then, whatever the clocks say
+            if line is not None and now_s >= line.until_s:
+                return []
             await trio.sleep(LOOK_EVERY_S)
         return []
 
@@ -71,6 +85,13 @@ class Probe:
         """
         return {topic: not isinstance(answer, BadPayload) for topic, answer in (await self._ask(topics)).items()}
 
+    async def _moments(self, topics: Collection[Topic]) -> dict[Topic, int]:
+        answers = await self._ask(topics)
+        told = {topic: self._moment_ms(value) for topic, value in answers.items() if not isinstance(value, BadPayload)}
+        if answers and not told:
+            raise ExchangeUnavailable(f"silent, and REST cannot be read: {next(iter(answers.values()))}")
+        return told
+
     async def _ask(self, topics: Collection[Topic]) -> dict[Topic, object]:
         """What REST tells of each: a value, or that it has none which can be read."""
         group = Group.ORDERBOOK if self._line is Line.ORDERBOOK else Group.TICKER
@@ -80,16 +101,40 @@ class Probe:
         if patience.cancelled_caught:
             raise ExchangeUnavailable(f"silent, and REST does not answer within {self._patience_s} s either")
         gone = {topic: answer for topic, key in keys.items() if isinstance(answer := answers[key], UnknownMarket)}
-        for topic, error in gone.items():
-            self._gone(topic, error)
+        self._note_the_gone(gone, keys)
         told = {topic: answers[key] for topic, key in keys.items() if _tells(answers[key])}
         if not told and not gone:
             raise ExchangeUnavailable(f"silent, and REST does not know better: {next(iter(answers.values()))}")
         return told
 
+    def _note_the_gone(self, gone: Mapping[Topic, UnknownMarket], asked: Iterable[Topic]) -> None:
+        # One list may lack a market by mistake: it takes a later one that agrees.
+        now_s = trio.current_time()
+        for topic in asked:
+            if topic not in gone:
+                self._missing.pop(topic, None)
+            elif now_s - self._missing.setdefault(topic, now_s) >= ANOTHER_LIST_S:
+                self._gone(topic, gone[topic])
+
     def _moment_ms(self, value: object) -> int:
         stamp: int = getattr(value, "exchange_ms" if self._line is Line.ORDERBOOK else "trade_ms")
         return stamp
+
+
+@attrs.define
+class _Flow:
+    """A line while it is waited for: the newest that it has shown, and until when it may show something newer."""
+
+    _heard_ms: Callable[[], int]
+    _longest_s: float
+    _newest_ms: int = -1
+    until_s: float = 0.0
+
+    def look(self, now_s: float) -> int:
+        newest_ms = self._heard_ms()
+        if newest_ms > self._newest_ms:
+            self._newest_ms, self.until_s = newest_ms, min(now_s + PATIENCE_S, self._longest_s)
+        return newest_ms
 
 
 def _tells(answer: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from marketpipe.models import Candle, CandleSeries, CandleState, Market, Orderbook, Side, Ticker, Trade
+from marketpipe.models import Candle, CandleSeries, CandleState, Market, Orderbook, Side, Source, Ticker, Trade
 from marketpipe.sim import World
 
 __all__ = ["wrong_book", "wrong_candles", "wrong_markets", "wrong_streams", "wrong_tickers", "wrong_trades"]
@@ -52,13 +52,16 @@ def wrong_trades(world: World, trades: Sequence[Trade], now_ms: int) -> list[str
 
 
 def wrong_streams(world: World, trades: Iterable[Trade], now_ms: int) -> list[str]:
-    """Of each market, every trade from its first to its last, once and in the order in which they were made."""
+    """Of each market every trade from its oldest to its newest, once.
+
+    In which order streams tell trades of the same moment is the exchange's doing; those of a gap are in order.
+    """
     markets: dict[str, list[Trade]] = {}
     for trade in trades:
         markets.setdefault(trade.market, []).append(trade)
     if not markets:
         return ["no trade came"]
-    return [line for market in markets.values() for line in wrong_trades(world, market[::-1], now_ms)]
+    return [line for told in markets.values() for line in _wrong_stream(world, told, now_ms)]
 
 
 def wrong_candles(world: World, series: CandleSeries, now_ms: int) -> list[str]:
@@ -71,6 +74,14 @@ def wrong_candles(world: World, series: CandleSeries, now_ms: int) -> list[str]:
     return [f"{series.market}: the bar of {candle.open_time} differs" for candle in differing] + (
         [f"{series.market}: {missing} bars more or less than the market had"] if missing else []
     )
+
+
+def _wrong_stream(world: World, told: list[Trade], now_ms: int) -> Iterator[str]:
+    newest_first = sorted(told, key=lambda trade: trade.sequential_id, reverse=True)
+    yield from wrong_trades(world, newest_first, now_ms)
+    fetched = [trade.sequential_id for trade in told if trade.source is Source.REST]
+    if fetched != sorted(fetched):
+        yield f"{told[0].market}: the trades of the gap are not in order"
 
 
 def _wrong_ticker(world: World, ticker: Ticker, asked_ms: int) -> Iterator[str]:

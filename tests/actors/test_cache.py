@@ -17,7 +17,7 @@ from marketpipe.actors.cache import Cache, CacheView
 from marketpipe.actors.messages import Answered
 from marketpipe.core.batching import Wanted
 from marketpipe.core.expiring import MISSING
-from marketpipe.core.freshness import Kind, MarketCondition
+from marketpipe.core.freshness import Kind
 from marketpipe.core.listing import MarketList
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.timeframes import Timeframe
@@ -202,22 +202,26 @@ async def test_answers_from_a_stream_are_counted_beside_the_others(autojump_cloc
 
 
 async def test_the_pace_of_a_market_is_learnt_from_its_live_ticker(autojump_clock):
-    """An hour of even trade, and a minute of ten times as much: an answer of it is kept for half the time."""
-    options = CacheOptions()
-    async with streamed(options) as (cache, _):
-        traded, now_ms = 0, MINUTE_MS
-        for minute in range(70):
-            traded += 1 if minute < 69 else 100
-            now_ms += 60_000
-            value = ticker(at_ms=now_ms, volume=Decimal(traded))
+    """After an hour of even trade a book is kept for a while; in a minute of far more it is so for the least time."""
+    async with streamed() as (cache, _):
+
+        def trade(total: int) -> None:
+            value = ticker(at_ms=MINUTE_MS + total, volume=Decimal(total))
             cache.live_tickers.streamed("KRW-BTC", value, trio.current_time())
-            cache.learn_from_live(now_ms)
-            await trio.sleep(60)
-        cache.learn_from_live(now_ms)
-        usual = options.freshness.ttl_s(Kind.TICKER, MarketCondition.NORMAL, now_ms)
-        held = cache.live_tickers.forget(["KRW-BTC"])
-        ((_, entry),) = held
-        cache.demote(Kind.TICKER, [("KRW-BTC", entry._replace(received_s=trio.current_time()))], now_ms)
-        assert cache.view.ticker("KRW-BTC") is not MISSING
-        assert cache._activities.condition("KRW-BTC", trio.current_time(), now_ms) is MarketCondition.ACTIVE
-        assert usual > 0
+            cache.learn_from_live(MINUTE_MS + total)
+
+        async def is_kept() -> bool:
+            books = cache.live_orderbooks
+            books.streamed("KRW-BTC", book(MINUTE_MS), trio.current_time())
+            await trio.sleep(0.22)
+            cache.demote(Kind.ORDERBOOK, books.suspend(["KRW-BTC"]), MINUTE_MS)
+            return cache.view.orderbook("KRW-BTC") is not MISSING
+
+        for second in range(70 * 60):
+            trade(second)
+            await trio.sleep(1)
+        assert await is_kept()
+        for second in range(60):
+            trade(70 * 60 + 50 * second)
+            await trio.sleep(1)
+        assert not await is_kept()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -33,8 +33,10 @@ class Bench:
     def topics(self, *markets: str) -> list[Topic]:
         return [Topic(self.line, market, Timeframe.M1 if self.line is Line.CANDLE else None) for market in markets]
 
-    async def stalled(self, *markets: str) -> list[str]:
-        found = await self.probe.stalled(self.topics(*markets), lambda topic: self.shown.get(topic.market), now_ms())
+    async def stalled(self, *markets: str, heard_ms: Callable[[], int] | None = None) -> list[str]:
+        found = await self.probe.stalled(
+            self.topics(*markets), lambda topic: self.shown.get(topic.market), now_ms(), heard_ms
+        )
         return [topic.market for topic in found]
 
 
@@ -99,11 +101,57 @@ async def test_a_ticker_that_was_only_refreshed_is_no_news(autojump_clock):
 
 @pytest.mark.parametrize(("line", "slack_s"), [(Line.TRADE, 1.0), (Line.ORDERBOOK, 1.0), (Line.CANDLE, 2.5)])
 async def test_fresh_news_have_as_long_as_they_may_take(autojump_clock, line, slack_s):
-    """Counted from the moment at which REST has shown them; after it they are overdue, whatever the clocks say."""
     async with probing(line, Rest(lambda key: news(key, ago(0.1)))) as bench:
         bench.shown = {BTC: ago(3)}
         assert await bench.stalled(BTC) == [BTC]
-        assert slack_s <= trio.current_time() - 100.02 <= slack_s + 0.11
+        assert slack_s - 0.11 <= trio.current_time() - 100.02 <= slack_s + 0.01
+
+
+async def test_news_of_whatever_date_are_overdue_when_they_could_have_come_since_rest_has_shown_them(autojump_clock):
+    """The exchange's time may be known badly: what REST has shown was made by then."""
+    async with probing(rest=Rest(lambda key: news(key, ago(-60)))) as bench:
+        bench.shown = {BTC: ago(3)}
+        assert await bench.stalled(BTC) == [BTC]
+        assert 1.0 <= trio.current_time() - 100.02 <= 1.11
+
+
+async def test_a_line_that_flows_late_is_not_taken_for_stalled(autojump_clock):
+    """It has shown nothing that is as new as that, of any market; another look will tell."""
+    async with probing(rest=Rest(moments({BTC: ago(5)}))) as bench:
+        bench.shown = {BTC: ago(20)}
+        late_ms = lambda: ago(10) + round((trio.current_time() - 100) * 1000)  # noqa: E731
+        assert await bench.stalled(BTC, heard_ms=late_ms) == []
+        assert trio.current_time() == pytest.approx(102.02, abs=0.11)
+
+
+async def test_a_line_that_has_ceased_to_flow_is_not_waited_for(autojump_clock):
+    """It is silent as a whole then, which is looked into by itself, and soon."""
+    async with probing(rest=Rest(moments({BTC: ago(0.1)}))) as bench:
+        bench.shown = {BTC: ago(20)}
+        assert await bench.stalled(BTC, heard_ms=lambda: ago(0.5)) == []
+        assert trio.current_time() == pytest.approx(101.02, abs=0.11)
+
+
+async def test_a_market_that_is_kept_back_on_a_line_that_flows_late_is_found_in_time(autojump_clock):
+    """As soon as the line has shown something else that is newer by the slack."""
+    async with probing(rest=Rest(moments({BTC: ago(5)}))) as bench:
+        bench.shown = {BTC: ago(20)}
+        assert await bench.stalled(BTC, heard_ms=lambda: ago(5.5) + round((trio.current_time() - 100) * 1000)) == [BTC]
+        assert 101.5 <= trio.current_time() <= 101.7
+
+
+async def test_stamps_of_the_future_do_not_make_a_line_look_ahead(autojump_clock):
+    """A clock that runs ahead would make everything overdue that REST has just shown."""
+    async with probing(rest=Rest(moments({BTC: ago(0.1)}))) as bench:
+        bench.shown = {BTC: ago(3)}
+
+        async def arrive() -> None:
+            await trio.sleep(0.5)
+            bench.shown[BTC] = ago(0.1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrive)
+            assert await bench.stalled(BTC, heard_ms=lambda: ago(-3600)) == []
 
 
 async def test_news_that_come_meanwhile_are_no_stall(autojump_clock):
