@@ -124,8 +124,14 @@ def test_the_first_consumer_of_all_may_be_cancelled_wherever_it_waits(kind, opti
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("trade", {}), ("orderbook", {"policy": "cut-off"}), ("orderbook", {}), ("candle", {"timeframe": "1s"})],
-    ids=["trade", "orderbook", "orderbook conflated", "candle"],
+    [
+        ("trade", {}),
+        ("orderbook", {"policy": "cut-off"}),
+        ("orderbook", {}),
+        ("candle", {"timeframe": "1s"}),
+        ("candle", {"timeframe": "1s", "history": 200}),
+    ],
+    ids=["trade", "orderbook", "orderbook conflated", "candle", "candle with history"],
 )
 async def test_nothing_is_lost_between_two_readers_of_which_one_is_cancelled(kind, options, autojump_clock):
     """Whatever one of them was about to get, the other gets, or it is still there."""

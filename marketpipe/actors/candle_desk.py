@@ -126,6 +126,9 @@ class CandleDesk:
     def proven(self, exchange_ms: int) -> None:
         self._send(Proven(tuple(self._shown), exchange_ms))
 
+    def open_gap(self, topic: Topic) -> Gap | None:
+        return self._gaps.get(topic)
+
     def shown_ms(self, topic: Topic) -> int | None:
         return self._shown.get(topic)
 

@@ -160,6 +160,12 @@ class Keeper:
         state = self._states.get(topic)
         return state is not None and state.state is SubscriptionState.ACTIVE
 
+    def unshown(self) -> list[Topic]:
+        """Topics with consumers that have shown nothing yet, and are not known to have nothing to show."""
+        return [
+            topic for topic in self._wanted() if self._demand.leases(topic) and not self._state_of(topic).shown.is_set()
+        ]
+
     # -- the connection's life ----------------------------------------------------------------------------------
 
     async def run(self) -> None:

@@ -83,6 +83,10 @@ class Desk(Protocol):
         """The newest moment that ``topic`` has shown, comparable with what `probe` reads; None before the first."""
         ...
 
+    def open_gap(self, topic: Topic) -> Gap | None:
+        """The hole in ``topic`` that was told and not closed yet."""
+        ...
+
     async def work(self) -> None:
         """Mend what is broken, for as long as the connection lasts."""
         ...
@@ -90,12 +94,16 @@ class Desk(Protocol):
 
 @attrs.define(eq=False)
 class SnapshotDesk:
-    """Tickers and order books: the newest value is all there is to know. ``also`` gets every batch too."""
+    """Tickers and order books: the newest value is all there is to know.
+
+    ``also`` gets every batch too, and ``also_gap`` every gap.
+    """
 
     _line: Literal[Line.TICKER, Line.ORDERBOOK]
     _cache: Cache
     _hub: Hub
     _also: Callable[[Sequence[Any]], None] | None = None
+    _also_gap: Callable[[Gap], None] | None = None
     tally: Tally = attrs.field(factory=Tally, init=False)
     _kind: Literal[Kind.TICKER, Kind.ORDERBOOK] = attrs.field(init=False)
     _live: LiveValues[Any] = attrs.field(init=False)
@@ -125,6 +133,14 @@ class SnapshotDesk:
         if self._also is not None:
             self._also(values)
 
+    def _tell(self, gap: Gap) -> None:
+        self._hub.tell(Topic(self._line, gap.market), [gap])
+        if self._also_gap is not None:
+            self._also_gap(gap)
+
+    def open_gap(self, topic: Topic) -> Gap | None:
+        return self._gaps.get(topic.market)
+
     def _stamps(self, values: Iterable[Any]) -> Iterable[tuple[str, int]]:
         if self._line is Line.TICKER:
             return ((value.market, value.trade_ms) for value in values)
@@ -137,7 +153,7 @@ class SnapshotDesk:
                 end_ms = max(gap.start_ms, value.exchange_ms)
                 closed = attrs.evolve(gap, end_ms=end_ms, repaired=True, proof="the stream shows the newest state")
                 self.tally.repaired += 1
-                self._hub.tell(Topic(self._line, value.market), [closed])
+                self._tell(closed)
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
         self.lost((topic,), start_ms, now_ms, cause)
@@ -158,7 +174,7 @@ class SnapshotDesk:
             if topic.market in self._shown and topic.market not in self._gaps:
                 gap = self._gaps[topic.market] = Gap(topic.market, start_ms, max(start_ms, now_ms), cause)
                 self.tally.gaps += 1
-                self._hub.tell(topic, [gap])
+                self._tell(gap)
 
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         markets = [topic.market for topic in topics]

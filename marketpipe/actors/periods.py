@@ -26,7 +26,7 @@ from marketpipe.core.periods import PeriodBars
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import Candle, Priority, Ticker
+from marketpipe.models import Candle, Gap, Priority, Ticker
 
 __all__ = ["Periods"]
 
@@ -88,6 +88,16 @@ class Periods:
                 if not of_market:
                     del self._bars[topic.market]
                 self._send(Forget((topic,)))
+
+    def gap(self, gap: Gap) -> None:
+        """There is a hole in the tickers of a market, or it is mended: so it is for what is made of them."""
+        for topic in self._bars.get(gap.market, {}):
+            self._hub.tell(topic, [gap])
+
+    def gone(self, market: str, error: UnknownMarket) -> None:
+        """The exchange does not list ``market`` any more."""
+        for topic in self._bars.get(market, {}):
+            self._hub.fail(topic, error, self._exchange_ms())
 
     def take(self, tickers: Sequence[Ticker]) -> None:
         """Tickers came in."""

@@ -39,7 +39,7 @@ from marketpipe.core.demand import Demand
 from marketpipe.core.exchange_time import ExchangeTime, SureTime
 from marketpipe.core.topics import STREAMED, Line, Topic
 from marketpipe.errors import UnknownMarket
-from marketpipe.models import Candle, Trade
+from marketpipe.models import Candle, Gap, Trade
 from marketpipe.status import ConnectionStatus, SubscriptionStatus
 
 __all__ = ["Subscriptions"]
@@ -67,7 +67,10 @@ class Subscriptions:
     _sure: SureTime = attrs.field(factory=SureTime, init=False)
     _demand: Demand = attrs.field(init=False)
     _trades: TradeDesk = attrs.field(init=False)
+    _desks: dict[Line, Desk] = attrs.field(init=False)
     _keepers: dict[Line, Keeper] = attrs.field(init=False)
+    _waiting: dict[Topic, float] = attrs.field(factory=dict, init=False)  # leased, nothing shown, and since when
+    _absent: dict[Topic, Gap] = attrs.field(factory=dict, init=False)  # of these, those whose consumers were told
     _periods: Periods = attrs.field(init=False)
     _histories: Histories = attrs.field(init=False)
 
@@ -82,13 +85,13 @@ class Subscriptions:
         self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s)
         self._periods = Periods(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
         candles = CandleDesk(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
-        desks: dict[Line, Desk] = {
-            Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, also=self._periods.take),
+        self._desks = {
+            Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, self._periods.take, self._periods.gap),
             Line.ORDERBOOK: SnapshotDesk(Line.ORDERBOOK, self._cache, self._hub),
             Line.TRADE: self._trades,
             Line.CANDLE: candles,
         }
-        self._keepers = {line: self._keeper(line, desk) for line, desk in desks.items()}
+        self._keepers = {line: self._keeper(line, desk) for line, desk in self._desks.items()}
         self._histories = Histories(
             self._asker,
             self._hub,
@@ -129,6 +132,7 @@ class Subscriptions:
             while True:
                 await trio.sleep(EXPIRE_EVERY_S)
                 self._demand.expire(trio.current_time())
+                self._tell_of_the_absent()
 
     def _tell_deduplicator(self, message: BarMessage) -> None:
         with suppress(trio.BrokenResourceError):  # the pipe is being left, and there are no bars any more
@@ -179,10 +183,15 @@ class Subscriptions:
             self._demand.release(lease)
 
     def _current(self, topics: Iterable[Topic]) -> list[Any]:
-        # Whoever joins a stream that flows already starts with what the exchange has shown the others.
+        # Whoever joins a stream that flows already starts with what the exchange has shown the others; and one that
+        # does not flow, with the hole that the others were told of.
         return [value for topic in topics if (value := self._current_value(topic)) is not None]
 
     def _current_value(self, topic: Topic) -> Any:
+        carrier = _carrier(topic)
+        gap = self._desks[carrier.line].open_gap(carrier)
+        if gap is not None:
+            return gap
         match topic.line:
             case Line.TICKER:
                 return self._cache.live_tickers.get(topic.market)
@@ -192,7 +201,7 @@ class Subscriptions:
                 newest = self._trades.newest(topic.market, 1)
                 return newest[0] if newest else None
             case Line.CANDLE:
-                bars = self._bars.bars(topic)
+                bars = self._bars.bars(topic) if self._keepers[carrier.line].is_active(carrier) else ()
                 return bars[-1] if bars else None
 
     async def _wait_shown(self, topic: Topic) -> None:
@@ -202,7 +211,32 @@ class Subscriptions:
     def _gone(self, topic: Topic, error: UnknownMarket) -> None:
         self._keepers[topic.line].abandon(topic, str(error))
         self._hub.fail(topic, error, self.exchange_ms())
+        if topic.line is Line.TICKER:
+            self._periods.gone(topic.market, error)
         self._demand.drop([topic])
+
+    def _tell_of_the_absent(self) -> None:
+        """Consumers whose stream has not begun after the time that a healthy one needs are told so, and when it has."""
+        now_s, now_ms, waiting = trio.current_time(), self.exchange_ms(), {}
+        patience_s = self._options.handshake_s + self._options.snapshot_s
+        for line, keeper in self._keepers.items():
+            for topic in keeper.unshown():
+                waiting[topic] = since_s = self._waiting.get(topic, now_s)
+                if topic not in self._absent and now_s - since_s >= patience_s:
+                    start_ms = now_ms - int((now_s - since_s) * 1000)
+                    gap = self._absent[topic] = Gap(topic.market, start_ms, now_ms, f"the {line} stream has not begun")
+                    self._tell_listeners(topic, gap)
+        for topic in self._absent.keys() - waiting.keys():
+            proof = "the stream has begun, and promises nothing about the time before"
+            self._tell_listeners(
+                topic, attrs.evolve(self._absent.pop(topic), end_ms=now_ms, repaired=True, proof=proof)
+            )
+        self._waiting = waiting
+
+    def _tell_listeners(self, topic: Topic, gap: Gap) -> None:
+        self._hub.tell(topic, [gap])
+        if topic.line is Line.TICKER:
+            self._periods.gap(gap)
 
     # -- the exchange's time ------------------------------------------------------------------------------------
 

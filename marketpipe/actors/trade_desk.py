@@ -44,7 +44,7 @@ class TradeDesk:
     _owed: set[str] = attrs.field(factory=set, init=False)  # markets whose snapshot has not come yet
     _late: dict[str, float] = attrs.field(factory=dict, init=False)  # of these, those that flow; until when it may
     _mending: set[str] = attrs.field(factory=set, init=False)
-    _open: set[str] = attrs.field(factory=set, init=False)
+    _open: dict[str, Gap] = attrs.field(factory=dict, init=False)
     _need: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def subscribing(self, new: Collection[Topic], kept: Collection[Topic], now_ms: int) -> None:
@@ -101,7 +101,7 @@ class TradeDesk:
             self._owed.discard(topic.market)
             self._late.pop(topic.market, None)
             self._shown.pop(topic.market, None)
-            self._open.discard(topic.market)
+            self._open.pop(topic.market, None)
 
     def proven(self, exchange_ms: int) -> None:
         """Trades wait for nothing."""
@@ -191,6 +191,9 @@ class TradeDesk:
         self.tally.gaps += gap.is_open or gap.market not in self._open
         self.tally.repaired += gap.repaired
         if gap.is_open:
-            self._open.add(gap.market)
+            self._open[gap.market] = gap
         else:
-            self._open.discard(gap.market)
+            self._open.pop(gap.market, None)
+
+    def open_gap(self, topic: Topic) -> Gap | None:
+        return self._open.get(topic.market)

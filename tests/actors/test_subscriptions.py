@@ -299,7 +299,7 @@ async def test_those_who_listen_to_a_delisted_market_are_told_and_its_heat_ends(
         for _ in range(3):
             bench.subscriptions.read(Line.TICKER, [ETH])
         async with bench.listen(eth) as alone, bench.listen(eth, TICKERS) as both:
-            await trio.sleep(5)
+            await trio.sleep(20.5)
             assert bench.state(eth) == "error"
             assert not bench.subscriptions.subscriptions()[eth].hot
             with pytest.raises(UnknownMarket):
