@@ -195,7 +195,7 @@ def first_news_ms(rig: Rig, names: Iterable[str], stream: str, since_ms: int) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("pongs", [True, False], ids=["pings answered", "pings unanswered"])
 async def test_a_stall_from_the_first_moment_is_noticed(pongs, autojump_clock):
-    """Nothing was ever shown, so no hole is told; but the connection is given up, and nothing is lost once it flows."""
+    """The connection is given up, consumers are told that their stream has not begun, and then nothing is lost."""
     async with open_rig(streams=True) as rig:
         rig.sim.add_fault(WsStallFault(pongs=pongs, for_s=20))
         async with listening(rig, lively(rig, 8)) as ears:
@@ -208,7 +208,8 @@ async def test_a_stall_from_the_first_moment_is_noticed(pongs, autojump_clock):
             assert not any(log.events for log in ears.logs.values())
             await trio.sleep(50)
             assert ears.flaws() == []
-            assert not any(log.gaps for log in ears.logs.values())
+            causes = {gap.cause for log in ears.logs.values() for _, gap in log.gaps}
+            assert causes == {f"the {line} stream has not begun" for line in SPOKEN}
 
 
 @pytest.mark.slow

@@ -115,6 +115,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a failure is made as small as it can be, for five minutes at most
 @settings(max_examples=max(20, settings.default.max_examples // 10))
 @given(script=SCRIPT, options=OPTIONS, beginning=BEGINNINGS)
 def test_any_script_of_faults_ends_with_the_truth(script, options, beginning):

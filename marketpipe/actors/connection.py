@@ -96,7 +96,11 @@ class _State:
 
 @attrs.define(eq=False)
 class Keeper:
-    """State of one line's connection; `run` is the task. ``draw`` gives uniform numbers in [0, 1) for the back-off."""
+    """State of one line's connection; `run` is the task.
+
+    ``draw`` gives uniform numbers in [0, 1) for the back-off. ``began`` is called with each topic that shows something
+    for the first time, before its consumers get it.
+    """
 
     line: Line
     _exchange: StreamExchange
@@ -109,6 +113,7 @@ class Keeper:
     _options: Options
     _budgets: Budgets
     _draw: Callable[[], float]
+    _began: Callable[[Topic], None] = lambda topic: None
     _states: dict[Topic, _State] = attrs.field(factory=dict, init=False)
     _by_key: dict[Any, Topic] = attrs.field(factory=dict, init=False)
     _subscribed: frozenset[Topic] = attrs.field(default=frozenset(), init=False)
@@ -329,7 +334,9 @@ class Keeper:
         if topic in self._erring:  # nobody waits for it any more, so nobody would notice that no snapshot comes
             self._desk.silent((topic,))
         state.strikes, state.flaw = 0, ""
-        state.shown.set()
+        if not state.shown.is_set():
+            state.shown.set()
+            self._began(topic)
         self._spoilt.discard(topic)
         self._blind.discard(topic)
         self._enter(topic, SubscriptionState.ACTIVE, "")

@@ -115,6 +115,7 @@ class Subscriptions:
             self._options,
             self._budgets,
             self._draw,
+            self._has_begun,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -227,11 +228,15 @@ class Subscriptions:
                     gap = self._absent[topic] = Gap(topic.market, start_ms, now_ms, f"the {line} stream has not begun")
                     self._tell_listeners(topic, gap)
         for topic in self._absent.keys() - waiting.keys():
-            proof = "the stream has begun, and promises nothing about the time before"
-            self._tell_listeners(
-                topic, attrs.evolve(self._absent.pop(topic), end_ms=now_ms, repaired=True, proof=proof)
-            )
+            self._has_begun(topic)
         self._waiting = waiting
+
+    def _has_begun(self, topic: Topic) -> None:
+        gap = self._absent.pop(topic, None)
+        if gap is not None:
+            proof = "the stream has begun, and promises nothing about the time before"
+            end_ms = max(gap.start_ms, self.exchange_ms())
+            self._tell_listeners(topic, attrs.evolve(gap, end_ms=end_ms, repaired=True, proof=proof))
 
     def _tell_listeners(self, topic: Topic, gap: Gap) -> None:
         self._hub.tell(topic, [gap])

@@ -164,6 +164,20 @@ async def test_after_a_loss_what_may_be_spoilt_is_read_again_once_it_has_settled
         assert (bench.desk.tally.gaps, bench.desk.tally.repaired) == (1, 1)
 
 
+async def test_the_hole_is_known_while_it_is_open(autojump_clock):
+    """For whoever joins meanwhile."""
+    async with at_work() as bench:
+        bench.connect(BTC, ETH)
+        bench.take(frame(BTC))
+        assert bench.desk.open_gap(BTC) is None
+        bench.lose(BTC, ETH)
+        assert bench.desk.open_gap(BTC) == bench.heard()[0]
+        assert bench.desk.open_gap(ETH) is None
+        bench.connect(BTC, ETH)
+        await trio.sleep(5)
+        assert bench.desk.open_gap(BTC) is None
+
+
 async def test_of_what_was_never_shown_nothing_is_lost(autojump_clock):
     async with at_work() as bench:
         bench.connect(BTC, ETH)

@@ -30,6 +30,7 @@ class Bench:
 
     line: Any
     also: Callable[[Sequence[Any]], None] | None = None
+    also_gap: Callable[[Gap], None] | None = None
     cache: Cache = attrs.field(init=False)
     hub: Hub = attrs.field(factory=Hub)
     desk: SnapshotDesk = attrs.field(init=False)
@@ -40,7 +41,7 @@ class Bench:
         self.cache = Cache(answers, CacheOptions())
         answered.close()
         answers.close()
-        self.desk = SnapshotDesk(self.line, self.cache, self.hub, also=self.also)
+        self.desk = SnapshotDesk(self.line, self.cache, self.hub, also=self.also, also_gap=self.also_gap)
         self.listener = self.hub.attach(self.topics(BTC, ETH), policy="drop-oldest", depth=100)
 
     def topics(self, *markets: str) -> list[Topic]:
@@ -146,6 +147,23 @@ async def test_the_open_hole_says_since_when_and_why(autojump_clock, line):
     assert bench.heard() == [Gap(BTC, EPOCH_MS + 1_000, EPOCH_MS + 2_000, "closed 1006")]  # of ETH nothing was shown
     bench.take(bench.value(ETH, EPOCH_MS + 3_000))
     assert [type(event).__name__ for event in bench.heard()] == [type(bench.value()).__name__]
+
+
+@lines
+async def test_the_hole_is_known_while_it_is_open_and_told_beside_too(autojump_clock, line):
+    """To whoever joins meanwhile, and to whoever makes something else of the values."""
+    beside: list[Gap] = []
+    bench = Bench(line, also_gap=beside.append)
+    topic = bench.topics(BTC)[0]
+    bench.take(bench.value())
+    assert bench.desk.open_gap(topic) is None
+    bench.lose(BTC, ETH)
+    opened = bench.heard()[-1]
+    assert bench.desk.open_gap(topic) == opened
+    assert bench.desk.open_gap(bench.topics(ETH)[0]) is None
+    bench.take(bench.value(at_ms=EPOCH_MS + 1))
+    assert bench.desk.open_gap(topic) is None
+    assert beside == [opened, bench.heard()[0]]
 
 
 @lines

@@ -244,6 +244,30 @@ async def test_a_market_that_is_not_listed_any_more_is_told_to_those_who_listen(
         assert bench.told(Forget) == [Forget((of(D1),))]
 
 
+async def test_a_hole_in_the_tickers_is_one_in_what_is_made_of_them(autojump_clock):
+    gap = Gap("KRW-BTC", 1, 2, "closed 1006")
+    async with following() as bench:
+        listener = bench.hub.attach((of(D1), of(W1), of(D1, "KRW-ETH")), policy="cut-off", depth=10)
+        bench.periods.gap(gap)
+        bench.periods.want([of(D1), of(D1, "KRW-ETH")])
+        bench.periods.gap(gap)
+        assert listener.receive_nowait() == gap  # of the day alone: the week is not made
+        with pytest.raises(trio.WouldBlock):
+            listener.receive_nowait()
+
+
+async def test_those_who_listen_are_told_when_their_market_is_found_gone(autojump_clock):
+    async with following() as bench:
+        day = bench.hub.attach((of(D1),), policy="cut-off", depth=10)
+        other = bench.hub.attach((of(D1, "KRW-ETH"),), policy="cut-off", depth=10)
+        bench.periods.want([of(D1), of(D1, "KRW-ETH")])
+        bench.periods.gone("KRW-BTC", UnknownMarket("KRW-BTC"))
+        bench.periods.gone("KRW-XRP", UnknownMarket("KRW-XRP"))
+        with pytest.raises(UnknownMarket):
+            day.receive_nowait()
+        assert other.failed == {}
+
+
 async def test_with_the_deduplicator_each_day_is_final_once_and_as_rest_shows_it(autojump_clock):
     published: list[Candle] = []
     inbox, messages = trio.open_memory_channel[BarMessage](1000)

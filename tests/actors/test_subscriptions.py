@@ -23,11 +23,11 @@ from marketpipe.clock import TrioClock
 from marketpipe.config import CacheOptions
 from marketpipe.config import Subscriptions as Options
 from marketpipe.core import timeframes
-from marketpipe.core.requests import CandlesRequest
+from marketpipe.core.requests import CandlesRequest, TradesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Line, Topic
-from marketpipe.errors import PipelineClosed, UnknownMarket
-from marketpipe.models import Source
+from marketpipe.errors import ExchangeUnavailable, PipelineClosed, RateLimited, UnknownMarket
+from marketpipe.models import Gap, Source
 from marketpipe.status import SubscriptionState
 
 TRADES, TICKERS, BOOKS = (Topic(line, BTC) for line in (Line.TRADE, Line.TICKER, Line.ORDERBOOK))
@@ -80,14 +80,22 @@ def heard(subscription: Subscription[Any]) -> list[Any]:
 
 @asynccontextmanager
 async def managing(
-    answer: Any = shows,
+    answer: Callable[[Any], Any] = shows,
     *,
     stream: PaperStream | None = None,
     rest_ms: Callable[[], int | None] = lambda: None,
     epoch_ms: int = EPOCH_MS,
     **options: Any,
 ) -> AsyncIterator[Bench]:
-    stream, rest, hub = stream or PaperStream(snapshots), Rest(answer), Hub()
+    stream, hub, traded = stream or PaperStream(snapshots), Hub(), []
+    greet = stream.greet
+
+    def greeting(session: PaperSession, new: Collection[Topic]) -> None:
+        traded.extend(trade(now_ms(), now_ms(), topic.market, Source.REST) for topic in new)  # as `snapshots` shows it
+        greet(session, new)
+
+    stream.greet = greeting
+    rest = Rest(lambda key: tuple(reversed(traded)) if isinstance(key, TradesRequest) else answer(key))
     answered, answers = trio.open_memory_channel[Answered](0)
     cache = Cache(answers, CacheOptions())
     inbox, messages = trio.open_memory_channel[BarMessage](10_000)
@@ -204,6 +212,54 @@ async def test_with_a_history_the_newest_bar_is_part_of_it(autojump_clock):
             await trio.sleep(1)
             opens = [candle.open_ms for candle in heard(joined)]
             assert opens == [timeframes.floor(Timeframe.M1, EPOCH_MS) - ago * 60_000 for ago in (2, 1, 0)]
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
+async def test_whoever_joins_a_stream_that_is_down_is_told_of_the_hole(autojump_clock, topic):
+    """As those who listened already were, and of its end."""
+    async with managing() as bench, bench.listen(topic) as earlier:
+        await trio.sleep(5)
+        line = Line.TICKER if topic is DAYS else topic.line
+        bench.stream.refusals.append(RateLimited("429", retry_after_s=20.0))
+        bench.session(line).end(ExchangeUnavailable("closed 1006"))
+        await trio.sleep(1)
+        (opened,) = [event for event in heard(earlier) if isinstance(event, Gap)]
+        async with bench.listen(topic) as joined:
+            assert heard(joined) == [opened]
+            await trio.sleep(30)
+            (closed,) = [event for event in heard(joined) if isinstance(event, Gap)]
+            assert (closed.start_ms, closed.repaired) == (opened.start_ms, True)
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
+async def test_a_stream_that_does_not_begin_is_told_as_a_hole_until_it_does(autojump_clock, topic):
+    """Nothing was shown, so nothing is lost; but whoever waits must not wait without knowing."""
+    async with managing(handshake_s=3.0, snapshot_s=4.0) as bench:
+        bench.stream.refusals.extend(ExchangeUnavailable("503", status=503) for _ in range(7))
+        async with bench.listen(topic) as listener:
+            await trio.sleep(6.5)
+            assert [event for event in heard(listener) if isinstance(event, Gap)] == []
+            await trio.sleep(2)
+            (opened,) = [event for event in heard(listener) if isinstance(event, Gap)]
+            assert opened.is_open
+            assert "stream has not begun" in opened.cause
+            assert opened.start_ms <= EPOCH_MS + 1_500
+            await trio.sleep(40)
+            (closed,) = [event for event in heard(listener) if isinstance(event, Gap)]
+            assert (closed.start_ms, closed.repaired) == (opened.start_ms, True)
+            assert "promises nothing about the time before" in closed.proof
+            await trio.sleep(60)
+            assert [event for event in heard(listener) if isinstance(event, Gap)] == []
+
+
+async def test_nobody_is_told_of_a_stream_that_began_in_time_or_that_they_have_left(autojump_clock):
+    async with managing(stream=PaperStream(snapshots, latency_s=15.0)) as bench:
+        async with bench.listen(TRADES):
+            await trio.sleep(9)
+        await trio.sleep(2)
+        async with bench.listen(TRADES) as listener:  # another subscription: it has all its time
+            await trio.sleep(9)
+            assert heard(listener) == []
 
 
 # -- bars of a day and more -------------------------------------------------------------------------------------

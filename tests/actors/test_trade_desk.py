@@ -153,6 +153,21 @@ async def test_a_hole_is_told_mended_and_closed_before_anything_later(autojump_c
         assert (tally.gaps, tally.repaired, tally.trades_repaired) == (1, 1, 1)
 
 
+async def test_the_hole_is_known_while_it_is_open(autojump_clock):
+    """For whoever joins meanwhile."""
+    async with at_work() as bench:
+        await begun(bench, BTC, ETH)
+        topic = topics(BTC)[0]
+        assert bench.desk.open_gap(topic) is None
+        bench.lose(BTC, ETH)
+        assert bench.desk.open_gap(topic) == bench.heard()[0]
+        bench.connect(BTC, ETH)
+        bench.take(trade(2, at(0)), snapshot=True)
+        assert bench.desk.open_gap(topic) is None
+        bench.desk.release(topics(ETH), now_ms())
+        assert bench.desk.open_gap(topics(ETH)[0]) is None
+
+
 async def test_a_snapshot_that_was_delivered_before_needs_no_question(autojump_clock):
     async with at_work() as bench:
         await begun(bench, BTC)
