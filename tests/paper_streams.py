@@ -154,6 +154,8 @@ class PaperSession:
         return self.subscribed[-1][1] if self.subscribed else frozenset()
 
     async def subscribe(self, topics: Collection[Topic]) -> None:
+        if not topics:
+            raise ValueError("nothing to subscribe to")  # the exchange has no word for it
         new = frozenset(topics) - self.topics
         self.subscribed.append((trio.current_time(), frozenset(topics)))
         await trio.sleep(self.stream.latency_s)

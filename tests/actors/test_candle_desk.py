@@ -178,6 +178,20 @@ async def test_the_hole_is_known_while_it_is_open(autojump_clock):
         assert bench.desk.open_gap(BTC) is None
 
 
+async def test_the_bar_that_had_just_ended_is_read_again_too(autojump_clock):
+    """Its last frame may come a second after its end, and the exchange's time is known to a second."""
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(BOUNDARY_S + 1)
+        bench.take(frame(BTC))
+        bench.lose(BTC)
+        bench.connect(BTC)
+        await trio.sleep(5)
+        (page,) = bench.told(BarPage)
+        assert page.from_ms == at(BOUNDARY_S) - MINUTE_MS
+
+
 async def test_of_what_was_never_shown_nothing_is_lost(autojump_clock):
     async with at_work() as bench:
         bench.connect(BTC, ETH)

@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keeper_rig import BTC, ETH, XRP, Kept, budgets_of, keeping, snapshots, value
-from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, greatest, moments, news, now_ms
+from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, greatest, moments, news, now_ms, silence
 from trio.testing import MockClock
 
 from marketpipe.actors.cache import Cache
@@ -989,6 +989,71 @@ async def test_a_market_set_aside_does_not_hold_up_the_others(autojump_clock):
         await kept.flow(BTC, ETH, every_s=0.25, for_s=60)
         assert len(kept.desk.told("lost")) == losses
         assert len(stream.sessions) == 2
+        # And it is watched again.
+        await kept.flow(ETH, every_s=0.25, for_s=6)
+        assert len(stream.sessions) == 3
+        assert "no frame of KRW-BTC" in kept.keeper.status().last_loss
+
+
+async def test_each_market_has_its_own_chances(autojump_clock):
+    """One that is kept back for the first time is asked for again, though another had its chance."""
+    stream = PaperStream(mute(BTC))
+    async with keeping(stream=stream) as kept:
+        kept.want(BTC, ETH, XRP)
+        await trio.sleep(1)
+        await kept.flow(ETH, XRP, every_s=0.25, for_s=4.5)
+        stream.greet = mute(BTC, ETH)
+        while len(stream.sessions) < 2:
+            kept.show(ETH, XRP)
+            await trio.sleep(0.25)
+        await trio.sleep(1)
+        await kept.flow(XRP, every_s=0.25, for_s=30)
+        assert kept.states() == {BTC: "error", ETH: "error", XRP: "active"}
+        assert len(stream.sessions) == 3
+
+
+async def test_what_comes_back_after_an_unreadable_frame_is_waited_for_like_any_other(autojump_clock):
+    stream = PaperStream(snapshots)
+    async with keeping(stream=stream) as kept:
+        kept.want(ETH)
+        lease = kept.want(BTC)
+        await trio.sleep(1)
+        kept.session.show(BadPayload("no number", market=BTC))
+        kept.demand.release(lease)
+        await trio.sleep(1)
+        stream.greet = mute(BTC)
+        kept.want(BTC)
+        await trio.sleep(1)
+        await kept.flow(ETH, every_s=0.25, for_s=6)
+        assert len(stream.sessions) == 2
+
+
+async def test_a_connection_that_showed_nothing_had_nothing_to_lose(autojump_clock):
+    """Whatever the one before had shown last, it ends where it ends."""
+    async with keeping() as kept:
+        kept.want(BTC)
+        await trio.sleep(1)
+        kept.stream.greet = silence
+        kept.session.end(GONE)
+        await trio.sleep(1.2)
+        kept.session.end(GONE)
+        await trio.sleep(0.1)
+        first, second = kept.desk.told("lost")
+        assert first.start_ms == now_ms(0.22)
+        assert second.start_ms == now_ms(second.at_s)
+
+
+async def test_a_snapshot_says_nothing_of_the_time(autojump_clock):
+    """It may be hours old, where nothing has happened since."""
+    async with keeping(stream=PaperStream()) as kept:
+        kept.want(BTC)
+        await trio.sleep(1)
+        for snapshot in (True, False):
+            assert kept.keeper._time.now_ms(trio.current_time()) is None
+            for _ in range(2):
+                kept.session.show(value(Line.TRADE), snapshot=snapshot)
+                await trio.sleep(0.1)
+        assert kept.keeper._time.now_ms(trio.current_time()) is not None
 
 
 async def test_a_market_that_was_heard_again_has_its_chances_back(autojump_clock):

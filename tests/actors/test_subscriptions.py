@@ -161,8 +161,10 @@ async def test_whoever_is_cancelled_or_fails_gives_back_what_it_held(autojump_cl
                 await trio.sleep_forever()
         with pytest.raises(KeyError):
             async with bench.listen(MINUTES, history=5):
+                await trio.sleep(0.1)
                 raise KeyError("mine")
-        await trio.sleep(1)
+        await trio.sleep(20)
+        assert bench.rest.asked == []
         assert bench.open() == []
         assert bench.hub.statistics().subscribers == 0
 
@@ -278,6 +280,9 @@ async def test_bars_of_a_day_are_carried_by_the_tickers(autojump_clock):
             assert bench.subscriptions.subscriptions()[TICKERS].leases == 1
         await trio.sleep(1)
         assert bench.open() == []
+        asked = len(bench.rest.asked)
+        await trio.sleep(86_400)
+        assert len(bench.rest.asked) == asked
 
 
 async def test_listening_may_begin_in_the_very_step_in_which_everything_stands(autojump_clock):

@@ -332,6 +332,63 @@ async def test_a_snapshot_that_does_not_come_is_not_waited_for_for_ever(autojump
         assert trades == [missed.sequential_id, 4]
 
 
+async def test_trades_that_flow_without_it_do_not_put_it_off(autojump_clock):
+    async with at_work() as bench:
+        await begun(bench, BTC)
+        bench.lose(BTC)
+        bench.connect(BTC)
+        for number in range(10):
+            bench.take(bench.market.make(3 + number, 10 + number))
+            await trio.sleep(1)
+        assert bench.desk.tally.repaired == 1
+
+
+async def test_a_snapshot_that_came_after_all_is_not_given_up_on(autojump_clock):
+    """Nor is the next one, because the one before was late."""
+    async with at_work() as bench:
+        await begun(bench, BTC)
+        bench.desk.subscribing([], topics(BTC), now_ms())
+        bench.take(bench.market.make(3, 10))
+        await trio.sleep(1)
+        bench.take(trade(3, at(10)), snapshot=True)
+        await trio.sleep(1)
+        asked = len(bench.rest.asked)
+        await trio.sleep(2)
+        bench.desk.subscribing([], topics(BTC), now_ms())
+        await trio.sleep(4.5)
+        bench.take(trade(3, at(10)), snapshot=True)
+        await trio.sleep(10)
+        assert len(bench.rest.asked) == asked
+
+
+async def test_a_snapshot_that_the_last_connection_owed_is_not_the_next_ones(autojump_clock):
+    async with at_work() as bench:
+        await begun(bench, BTC)
+        bench.desk.subscribing([], topics(BTC), now_ms())
+        bench.take(bench.market.make(3, 10))
+        bench.lose(BTC)
+        await trio.sleep(3)
+        bench.connect(BTC)
+        await trio.sleep(4)
+        assert bench.rest.asked == []
+
+
+async def test_a_market_is_mended_once_at_a_time(autojump_clock):
+    async with at_work() as bench:
+        await begun(bench, BTC)
+        bench.lose(BTC)
+        bench.market.make(3, 11)
+        await trio.sleep(5)
+        bench.rest.latency_s = 5.0
+        bench.connect(BTC)
+        bench.take(trade(3, at(11)), snapshot=True)
+        for number in range(6):
+            bench.take(bench.market.make(4 + number, 15 + number))
+            await trio.sleep(1)
+        assert len(bench.rest.asked) == 1
+        assert bench.desk.tally.repaired == 1
+
+
 async def test_a_market_without_a_trade_to_show_is_whole(autojump_clock):
     """What comes next is its first."""
     async with at_work() as bench:

@@ -450,7 +450,9 @@ def test_a_bar_that_leaves_while_it_runs_is_not_told():
 
 def test_what_a_page_has_yet_to_mend_is_not_let_go_of_however_many_bars_follow():
     into = series(keep=2)
+    assert into.begins_ms is None
     into.live(reading(0))
+    assert into.begins_ms == opens(0)
     into.doubt(opens(1), opens(4))
     for slot in range(5, 12):
         into.live(reading(slot))
