@@ -87,7 +87,6 @@ class Model:
                 news.append(now)
         return news
 
-
     def whole_from_ms(self) -> int | None:
         if self.paged_from_ms is None:
             return None
