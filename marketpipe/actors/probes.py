@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from marketpipe.actors.asker import Asker
+from marketpipe.actors.messages import Answers
 from marketpipe.core.batching import Wanted
 from marketpipe.core.liveness import is_stalled
 from marketpipe.core.requests import Group
@@ -96,9 +97,10 @@ class Probe:
         """What REST tells of each: a value, or that it has none which can be read."""
         group = Group.ORDERBOOK if self._line is Line.ORDERBOOK else Group.TICKER
         keys = {topic: Wanted(group, topic.market) for topic in topics}
-        with trio.move_on_after(self._patience_s) as patience:
+        answers: Answers | None = None
+        with trio.move_on_after(self._patience_s):
             answers = await self._asker.ask(tuple(dict.fromkeys(keys.values())), Priority.HIGH)
-        if patience.cancelled_caught:
+        if answers is None:
             raise ExchangeUnavailable(f"silent, and REST does not answer within {self._patience_s} s either")
         gone = {topic: answer for topic, key in keys.items() if isinstance(answer := answers[key], UnknownMarket)}
         self._note_the_gone(gone, keys)

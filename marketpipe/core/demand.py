@@ -42,9 +42,9 @@ class Demand:
     """
 
     _changed: Callable[[Line], None]
-    _heat_reads: int = attrs.field(default=3, kw_only=True, validator=_above_zero)
-    _heat_s: float = attrs.field(default=10.0, kw_only=True, validator=_above_zero)
-    _idle_s: float = attrs.field(default=180.0, kw_only=True, validator=_above_zero)
+    _heat_reads: int = attrs.field(alias="heat_reads", default=3, kw_only=True, validator=_above_zero)
+    _heat_s: float = attrs.field(alias="heat_s", default=10.0, kw_only=True, validator=_above_zero)
+    _idle_s: float = attrs.field(alias="idle_s", default=180.0, kw_only=True, validator=_above_zero)
     _open: set[Lease] = attrs.field(init=False, factory=set)
     _leases: dict[Topic, int] = attrs.field(init=False, factory=dict)
     _last_read_s: dict[Topic, float] = attrs.field(init=False, factory=dict)  # of hot topics

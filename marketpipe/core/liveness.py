@@ -120,8 +120,8 @@ class Vigil:
     frame of a topic may take.
     """
 
-    _silence_s: float = attrs.field(default=2.0, kw_only=True, validator=_above_zero)
-    _snapshot_s: float = attrs.field(default=5.0, kw_only=True, validator=_above_zero)
+    _silence_s: float = attrs.field(alias="silence_s", default=2.0, kw_only=True, validator=_above_zero)
+    _snapshot_s: float = attrs.field(alias="snapshot_s", default=5.0, kw_only=True, validator=_above_zero)
     _watches: dict[Topic, _Watch] = attrs.field(init=False, factory=dict)
     _heard_s: float = attrs.field(init=False, default=-math.inf)
     _excused_s: float = attrs.field(init=False, default=-math.inf)

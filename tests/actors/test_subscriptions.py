@@ -254,6 +254,19 @@ async def test_a_stream_that_does_not_begin_is_told_as_a_hole_until_it_does(auto
             assert [event for event in heard(listener) if isinstance(event, Gap)] == []
 
 
+async def test_whoever_leaves_a_stream_that_has_not_begun_leaves_no_hole_behind(autojump_clock):
+    async with managing(stream=PaperStream(snapshots, latency_s=40.0)) as bench:
+        async with bench.listen(TRADES) as first:
+            await trio.sleep(12)
+            assert heard(first)[0].is_open
+        await trio.sleep(10)
+        async with bench.listen(TRADES) as second:
+            await trio.sleep(8)
+            assert heard(second) == []
+            await trio.sleep(4)
+            assert [gap.is_open for gap in heard(second)] == [True]
+
+
 async def test_nobody_is_told_of_a_stream_that_began_in_time_or_that_they_have_left(autojump_clock):
     async with managing(stream=PaperStream(snapshots, latency_s=15.0)) as bench:
         async with bench.listen(TRADES):
@@ -367,6 +380,23 @@ async def test_those_who_listen_to_a_delisted_market_are_told_and_its_heat_ends(
                 heard(alone)
             assert set(both.failed) == {ETH}
             assert bench.state(TICKERS) == "active"
+
+
+@pytest.mark.parametrize("topic", [TRADES, BOOKS, MINUTES, DAYS])
+async def test_a_market_may_be_gone_from_any_line(autojump_clock, topic):
+    """Those who listen to bars of a day are told with the tickers that carry them."""
+    async with managing(stream=PaperStream(), handshake_s=1.0, snapshot_s=1.0) as bench:
+        async with bench.listen(topic) as listener:
+            await trio.sleep(1)
+
+            def unknown(key: Any) -> Any:
+                raise UnknownMarket(key.market)
+
+            bench.rest.answer = unknown
+            await trio.sleep(25)
+            with pytest.raises(UnknownMarket):
+                heard(listener)
+            assert bench.open() == ["ticker" if topic is DAYS else topic.line.value]
 
 
 # -- memory -----------------------------------------------------------------------------------------------------
