@@ -201,6 +201,7 @@ async def test_answers_from_a_stream_are_counted_beside_the_others(autojump_cloc
         assert (statistics[Kind.ORDERBOOK].live, statistics[Kind.ORDERBOOK].live_hits) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_the_pace_of_a_market_is_learnt_from_its_live_ticker(autojump_clock):
     """After an hour of even trade a book is kept for a while; in a minute of far more it is so for the least time."""
     async with streamed() as (cache, _):

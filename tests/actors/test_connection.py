@@ -129,6 +129,7 @@ async def test_two_hundred_that_subscribe_at_once_are_one_message(autojump_clock
     assert [len(told) for _, told in said(kept)] == [200]
 
 
+@pytest.mark.slow
 async def test_messages_never_exceed_what_a_connection_may_send(autojump_clock):
     """However fast the wishes change: 5 in any second, 100 in any minute, and no fewer than it may."""
     async with keeping(settle_s=0.0, stream=PaperStream(snapshots, latency_s=0.001)) as kept:
@@ -1387,6 +1388,7 @@ def length_of_a_hard_life() -> int:
     return steps_of_a_hard_life(0)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 10_000))
 @settings(max_examples=150)
 def test_cancelled_at_any_step_it_leaves_nothing_behind(at):

@@ -290,6 +290,7 @@ async def test_a_bug_is_not_hidden(autojump_clock):
             await trio.sleep(10)
 
 
+@pytest.mark.slow
 @given(
     latency_ms=st.integers(0, 3_000),
     began_ms=st.integers(0, 60_000),

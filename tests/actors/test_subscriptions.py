@@ -280,6 +280,7 @@ async def test_nobody_is_told_of_a_stream_that_began_in_time_or_that_they_have_l
 # -- bars of a day and more -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_bars_of_a_day_are_carried_by_the_tickers(autojump_clock):
     async with managing() as bench:
         async with bench.listen(DAYS, history=2) as days:
@@ -304,6 +305,7 @@ async def test_listening_may_begin_in_the_very_step_in_which_everything_stands(a
             await trio.lowlevel.checkpoint()
 
 
+@pytest.mark.slow
 async def test_leaving_the_whole_pipe_while_days_are_listened_to_is_no_error(autojump_clock):
     """The deduplicator may be gone before the listener is, in whatever order they are told."""
     for _ in range(20):
@@ -335,6 +337,7 @@ async def test_what_is_read_often_is_listened_to_until_it_is_not_read_for_long(a
         assert bench.state(TICKERS) == "released"
 
 
+@pytest.mark.slow
 async def test_two_hundred_and_forty_that_are_read_no_more_leave_one_that_is_listened_to_alone(autojump_clock):
     names = [f"KRW-{number}" for number in range(240)]
     async with managing() as bench, bench.listen(Topic(Line.TICKER, "KRW-7")) as listener:
@@ -385,18 +388,20 @@ async def test_those_who_listen_to_a_delisted_market_are_told_and_its_heat_ends(
 @pytest.mark.parametrize("topic", [TRADES, BOOKS, MINUTES, DAYS])
 async def test_a_market_may_be_gone_from_any_line(autojump_clock, topic):
     """Those who listen to bars of a day are told with the tickers that carry them."""
-    async with managing(stream=PaperStream(), handshake_s=1.0, snapshot_s=1.0) as bench:
-        async with bench.listen(topic) as listener:
-            await trio.sleep(1)
+    async with (
+        managing(stream=PaperStream(), handshake_s=1.0, snapshot_s=1.0) as bench,
+        bench.listen(topic) as listener,
+    ):
+        await trio.sleep(1)
 
-            def unknown(key: Any) -> Any:
-                raise UnknownMarket(key.market)
+        def unknown(key: Any) -> Any:
+            raise UnknownMarket(key.market)
 
-            bench.rest.answer = unknown
-            await trio.sleep(25)
-            with pytest.raises(UnknownMarket):
-                heard(listener)
-            assert bench.open() == ["ticker" if topic is DAYS else topic.line.value]
+        bench.rest.answer = unknown
+        await trio.sleep(25)
+        with pytest.raises(UnknownMarket):
+            heard(listener)
+        assert bench.open() == ["ticker" if topic is DAYS else topic.line.value]
 
 
 # -- memory -----------------------------------------------------------------------------------------------------
@@ -461,6 +466,7 @@ async def test_without_a_word_from_the_exchange_it_is_as_late_as_here(autojump_c
         assert bench.subscriptions.exchange_ms() == EPOCH_MS + 5_000
 
 
+@pytest.mark.slow
 async def test_the_later_of_what_rest_and_the_streams_say_is_the_time(autojump_clock):
     """Both are lower bounds. What is closer counts when it has been so for ten minutes."""
     async with managing(rest_ms=lambda: now_ms() - 900, epoch_ms=0) as bench:
