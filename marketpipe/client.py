@@ -313,9 +313,8 @@ class Client:
     ) -> AbstractAsyncContextManager[Subscription[Trade]]:
         """Every trade of one market or of many, each once, the last one before the stream began first.
 
-        An interruption that is noticed (any of some 3 s or more) is told as a `Gap`, and mended: the trades of that
-        time follow the second, closed `Gap`, in the order of their time. If they are gone for good, it says so. See
-        `stream_ticker` for ``policy``.
+        Any interruption is told as a `Gap`, and mended: the trades of that time follow the second, closed `Gap`, in the
+        order of their time. If they are gone for good, it says so. See `stream_ticker` for ``policy``.
         """
         return self._listening().open(Line.TRADE, symbols, None, policy, depth)
 

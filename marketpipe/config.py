@@ -114,6 +114,7 @@ class Subscriptions:
     ``snapshot_s``: how long the first frame of a market may take after subscribing.
     ``reconnect_base_s``, ``reconnect_cap_s``: full-jitter back-off between attempts, as in `Retry`. A connection that
     has lasted ``stable_s`` makes the next back-off begin anew.
+    ``repair_s``: how long live trades wait for those of a hole while REST fails; then the hole is told unrepaired.
     """
 
     auto: bool = attrs.field(default=True, validator=_flag)
@@ -132,6 +133,7 @@ class Subscriptions:
     reconnect_base_s: float = attrs.field(default=0.5, validator=POSITIVE)
     reconnect_cap_s: float = attrs.field(default=30.0, validator=POSITIVE)
     stable_s: float = attrs.field(default=10.0, validator=POSITIVE)
+    repair_s: float = attrs.field(default=300.0, validator=POSITIVE)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -90,6 +90,9 @@ class NotingDesk:
     def proven(self, exchange_ms: int) -> None:
         self._note("proven", (), exchange_ms)
 
+    def audited(self, values: Mapping[Topic, object], asked_ms: int) -> None:
+        self._note("audited", values, asked_ms)
+
     def shown_ms(self, topic: Topic) -> int | None:
         return self.shown.get(topic.market)
 
@@ -119,6 +122,7 @@ class Kept:
     desk: Any
     budgets: Budgets
     gone: list[Topic] = attrs.field(factory=list)
+    begun: list[Topic] = attrs.field(factory=list)
 
     @property
     def session(self) -> PaperSession:
@@ -195,6 +199,7 @@ async def keeping(
     async with asking(rest) as asker:
         at_desk: Any = desk(asker) if desk is not None else NotingDesk(line)
         gone: list[Topic] = []
+        begun: list[Topic] = []
 
         def abandon(topic: Topic, error: UnknownMarket) -> None:
             gone.append(topic)
@@ -202,9 +207,9 @@ async def keeping(
 
         probe = Probe(line, asker, chosen.pong_s, abandon)
         clock, time = TrioClock(EPOCH_MS), ExchangeTime()
-        keeper = Keeper(line, stream, at_desk, demand, probe, time, now_ms, clock, chosen, budgets, draw)
+        keeper = Keeper(line, stream, at_desk, demand, probe, time, now_ms, clock, chosen, budgets, draw, begun.append)
         keepers.append(keeper)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keeper.run)
-            yield Kept(keeper, demand, stream, rest, at_desk, budgets, gone)
+            yield Kept(keeper, demand, stream, rest, at_desk, budgets, gone, begun)
             nursery.cancel_scope.cancel()

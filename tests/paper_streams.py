@@ -22,7 +22,7 @@ from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.requests import Group
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import BadPayload, ExchangeError, MarketPipeError, UnknownMarket
-from marketpipe.models import Change, Orderbook, Side, Source, Ticker, Trade
+from marketpipe.models import Change, Orderbook, Priority, Side, Source, Ticker, Trade
 
 # 2026-09-23T12:34:56Z: Trio's mock clock begins here.
 EPOCH_MS = 1_790_166_896_000
@@ -75,6 +75,7 @@ class Rest:
     latency_s: float = 0.02
     deaf: bool = False
     asked: list[tuple[float, Key]] = attrs.field(factory=list)
+    priorities: list[Priority] = attrs.field(factory=list)
 
     async def run(self, inbox: trio.MemoryReceiveChannel[Ask[Question, Answers]]) -> None:
         async with trio.open_nursery() as nursery, inbox:
@@ -83,6 +84,7 @@ class Rest:
 
     async def _reply(self, question: Ask[Question, Answers]) -> None:
         self.asked += [(trio.current_time(), key) for key in question.payload.keys]
+        self.priorities.append(question.payload.priority)
         await trio.sleep(self.latency_s)
         if self.deaf:
             await trio.sleep_forever()

@@ -9,7 +9,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import EPOCH_MS, open_rig
-from stream_checks import begun_at, listening, lively
+from stream_checks import BUSIEST, begun_at, listening, lively
 
 from marketpipe.sim import (
     ClockSkewFault,
@@ -27,6 +27,7 @@ from marketpipe.sim import (
     WsDuplicateFault,
     WsGarbageFault,
     WsHalfFault,
+    WsMuteFault,
     WsRefuseFault,
     WsReorderFault,
     WsStallFault,
@@ -41,8 +42,7 @@ MENDED_S = 80.0  # back-off of up to 15 s, a ban, pages, and the oracle's own pa
 TYPES = st.one_of(st.none(), st.sampled_from([("trade",), ("ticker",), ("candle",), ("trade", "candle")]))
 SHARE = st.sampled_from([0.05, 0.3, 1.0])
 LENGTH = st.integers(1, 2 * LONGEST_S).map(lambda halves: halves / 2)
-# A stall loses what was to be said. One that is over before it can be noticed leaves no trace on the connection.
-NOTICED = st.integers(6, LONGEST_S).map(float)
+CODES = st.sampled_from([("KRW-BTC",), ("KRW-ETH", "KRW-XRP"), BUSIEST])
 AT_ONCE = st.one_of(
     st.builds(WsDropFault, types=TYPES),
     st.builds(WsCloseFault, types=TYPES, code=st.sampled_from([1000, 1001, 1006, 1011])),
@@ -51,7 +51,9 @@ AT_ONCE = st.one_of(
     st.builds(WsGarbageFault, types=TYPES, what=st.sampled_from(["json", "utf8", "framing"]), count=st.integers(1, 5)),
 )
 LASTING = st.one_of(
-    st.builds(WsStallFault, types=TYPES, pongs=st.booleans(), for_s=NOTICED),
+    # Also those that are over before they can be noticed, which leave no trace on the connection.
+    st.builds(WsStallFault, types=TYPES, pongs=st.booleans(), for_s=LENGTH),
+    st.builds(WsMuteFault, types=TYPES, codes=CODES, for_s=LENGTH),
     st.builds(WsDownFault, for_s=LENGTH),
     st.builds(WsRefuseFault, status=st.sampled_from([503, 429, 500]), for_s=LENGTH),
     st.builds(DownFault, for_s=LENGTH),

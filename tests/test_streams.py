@@ -203,7 +203,8 @@ async def test_what_is_read_often_is_subscribed_and_released_when_it_is_read_no_
             assert batch.cache_hit_rate == 1.0
             last_s = trio.current_time()
             await trio.sleep(1)
-        assert tickers_asked(rig) == asked
+        # That the stream is whole is looked at every ten seconds; 240 markets are two requests.
+        assert tickers_asked(rig) - asked <= 2 * 2
         await trio.sleep_until(last_s + 179.5)
         assert rig.sim.statistics().streams.codes == {"ticker": sorted(names)}
         # Looked at once a second, then settled for 0.2 s and closed.

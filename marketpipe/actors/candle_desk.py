@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 import trio
@@ -13,12 +13,12 @@ from marketpipe.actors.deduplicator import BarMessage, BarPage, Doubt, Forget, L
 from marketpipe.actors.desks import Tally
 from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
-from marketpipe.core.candles import SETTLE_MS
+from marketpipe.core.candles import HELD_AT_MOST, SETTLE_MS
 from marketpipe.core.live import is_overtaken
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import Gap, Priority
+from marketpipe.models import Gap, Priority, Ticker
 
 __all__ = ["CandleDesk"]
 
@@ -28,6 +28,10 @@ logger = logging.getLogger("marketpipe.stream")
 UNSURE_MS = 2_000
 # A page that has not come is asked for again after so long; the batcher has backed off already.
 AGAIN_S = 0.5
+# Bars read again for one hole: over an hour of seconds, three days of minutes. As many as a series can hold up.
+READ_AT_MOST = HELD_AT_MOST
+# Topics read a second time after each audit: some of the exchange's ten requests a second, and nobody waits for them.
+VERIFIED_AT_ONCE = 10
 
 
 @attrs.frozen(eq=False)
@@ -53,6 +57,8 @@ class CandleDesk:
     _shown: dict[Topic, int] = attrs.field(factory=dict, init=False)
     _gaps: dict[Topic, Gap] = attrs.field(factory=dict, init=False)
     _doubts: dict[Topic, _Doubted] = attrs.field(factory=dict, init=False)
+    _verified: dict[Topic, int] = attrs.field(factory=dict, init=False)  # since when bars were not read a second time
+    _unverified: list[Topic] = attrs.field(factory=list, init=False)  # to be read now
     _reading: set[Topic] = attrs.field(factory=set, init=False)
     _need: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -81,7 +87,10 @@ class CandleDesk:
         shown, back = self._shown, []
         for candle in candles:
             topic = Topic.of_candle(candle)
-            if not is_overtaken(candle.exchange_ms, shown.get(topic, 0)):
+            shown_ms = shown.get(topic)
+            if shown_ms is None:
+                self._verified[topic] = self._exchange_ms()
+            if shown_ms is None or not is_overtaken(candle.exchange_ms, shown_ms):
                 shown[topic] = candle.exchange_ms
             doubted = self._doubts.get(topic)
             if doubted is not None and doubted.until_ms is None:
@@ -118,7 +127,7 @@ class CandleDesk:
 
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         for topic in topics:
-            for held in (self._shown, self._gaps, self._doubts):
+            for held in (self._shown, self._gaps, self._doubts, self._verified):
                 held.pop(topic, None)
         if topics:
             self._send(Forget(tuple(topics)))
@@ -132,6 +141,20 @@ class CandleDesk:
     def shown_ms(self, topic: Topic) -> int | None:
         return self._shown.get(topic)
 
+    def audited(self, values: Mapping[Topic, object], asked_ms: int) -> None:
+        for topic, ticker in values.items():
+            assert isinstance(ticker, Ticker)
+            if ticker.trade_ms < self._verified.get(topic, 0) - UNSURE_MS:  # nothing was traded since
+                self._verified[topic] = max(self._verified[topic], asked_ms - UNSURE_MS)
+        due = [topic for topic in values if topic in self._verified and self._has_ended_since(topic, asked_ms)]
+        self._unverified = sorted(due, key=self._verified.__getitem__)[:VERIFIED_AT_ONCE]
+        self._need.set()
+
+    def _has_ended_since(self, topic: Topic, asked_ms: int) -> bool:
+        assert topic.timeframe is not None
+        verified_ms = self._verified[topic]
+        return timeframes.floor(topic.timeframe, asked_ms - UNSURE_MS) > verified_ms
+
     def distrust(self, topic: Topic, since_ms: int) -> None:
         """Bars of ``topic`` were read at ``since_ms``, before its stream flowed: what lies between is in doubt."""
         self._doubt(topic, since_ms)
@@ -144,10 +167,14 @@ class CandleDesk:
             while True:
                 self._need = trio.Event()
                 for topic in [topic for topic, doubted in self._doubts.items() if doubted.until_ms is not None]:
-                    if topic in self._reading:
-                        continue
-                    self._reading.add(topic)
-                    nursery.start_soon(self._read_again, topic, name=f"reading again {topic}")
+                    if topic not in self._reading:
+                        self._reading.add(topic)
+                        nursery.start_soon(self._read_again, topic, name=f"reading again {topic}")
+                unverified, self._unverified = self._unverified, []
+                for topic in unverified:
+                    if topic not in self._reading and topic not in self._doubts:
+                        self._reading.add(topic)
+                        nursery.start_soon(self._verify, topic, name=f"verifying {topic}")
                 await self._need.wait()
 
     async def _read_again(self, topic: Topic) -> None:
@@ -160,13 +187,22 @@ class CandleDesk:
                 await trio.sleep(AGAIN_S)
         self._reading.discard(topic)
 
-    async def _has_read(self, topic: Topic, doubted: _Doubted) -> bool:
-        assert topic.timeframe is not None
-        read_ms = self._exchange_ms()
-        start_ms = timeframes.floor(topic.timeframe, doubted.since_ms - UNSURE_MS - SETTLE_MS)
-        walk = candle_walk(topic.market, topic.timeframe, start_ms=start_ms, end_ms=None)
+    async def _verify(self, topic: Topic) -> None:
+        """Read the bars that have ended a second time: the stream may have lost a frame without a trace."""
+        since_ms = self._verified[topic]
         try:
-            bars = await self._asker.walk(walk, Priority.NORMAL)
+            page = await self._read(topic, since_ms, Priority.LOW)
+        except ExchangeError as error:  # its turn comes again
+            logger.info("verifying %s: %s", topic, error)
+        else:
+            if self._verified.get(topic) == since_ms:
+                self._keep(page)
+        self._reading.discard(topic)
+        self._need.set()  # it may have come in doubt meanwhile
+
+    async def _has_read(self, topic: Topic, doubted: _Doubted) -> bool:
+        try:
+            page = await self._read(topic, doubted.since_ms - UNSURE_MS, Priority.NORMAL)
         except UnknownMarket as error:
             self._give_up(topic, str(error))
             return True
@@ -178,17 +214,46 @@ class CandleDesk:
         del self._doubts[topic]
         gap = self._gaps.pop(topic, None)
         if gap is not None:
-            proof = f"{len(bars)} bars read again, from {start_ms} on"
             self.tally.repaired += 1
-            self._hub.tell(topic, [attrs.evolve(gap, end_ms=max(gap.end_ms, read_ms), repaired=True, proof=proof)])
-        self._send(BarPage(topic, bars, read_ms, from_ms=start_ms))
+            self._hub.tell(topic, _closed(gap, page))
+        self._keep(page)
         return True
+
+    async def _read(self, topic: Topic, since_ms: int, priority: Priority) -> BarPage:
+        assert topic.timeframe is not None
+        read_ms = self._exchange_ms()
+        oldest_ms = timeframes.shift(topic.timeframe, timeframes.floor(topic.timeframe, read_ms), -READ_AT_MOST)
+        start_ms = max(timeframes.floor(topic.timeframe, since_ms - SETTLE_MS), oldest_ms)
+        walk = candle_walk(topic.market, topic.timeframe, start_ms=start_ms, end_ms=None)
+        return BarPage(topic, await self._asker.walk(walk, priority), read_ms, from_ms=start_ms)
+
+    def _keep(self, page: BarPage) -> None:
+        since_ms = self._verified.get(page.topic)
+        # A page that begins later leaves what is between to be verified, unless that is too long ago for any page.
+        if since_ms is not None and (_begins_by(page, since_ms) or len(page.candles) >= READ_AT_MOST):
+            self._verified[page.topic] = max(since_ms, page.read_ms - SETTLE_MS)
+        self._send(page)
 
     def _give_up(self, topic: Topic, reason: str) -> None:
         self._doubts.pop(topic, None)
         gap = self._gaps.pop(topic, None)
         if gap is not None:
             self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
+
+
+def _begins_by(page: BarPage, ms: int) -> bool:
+    return page.from_ms is not None and page.from_ms <= ms
+
+
+def _closed(gap: Gap, page: BarPage) -> list[Gap]:
+    """The end of ``gap``; of what lies further back than the page, that it is not mended."""
+    assert page.from_ms is not None
+    end_ms = max(gap.end_ms, page.read_ms)
+    proof = f"{len(page.candles)} bars read again, from {page.from_ms} on"
+    if page.from_ms <= gap.start_ms:
+        return [attrs.evolve(gap, end_ms=end_ms, repaired=True, proof=proof)]
+    reason = f"of so many bars only the newest are read again, from {page.from_ms} on"
+    return [attrs.evolve(gap, end_ms=page.from_ms, proof=reason)]
 
 
 def _ends_about(topic: Topic, now_ms: int) -> bool:

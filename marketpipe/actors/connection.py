@@ -6,13 +6,14 @@
       ^             ^                  │ nobody wants anything: close      │
       │             └── back-off <── lost <── closed, stalled, unreadable ─┘
 
-While connected, four tasks share the connection, and the first that fails ends it:
+While connected, these tasks share the connection, and the first that fails ends it:
 
 - *read*: takes the frames and hands them to the line's desk, in the batches in which they come;
 - *speak*: sends the whole union whenever it has changed, changes of 200 ms together, within the exchange's limits on
   messages (5 a second and 100 a minute for each connection; reference/rate-limits, 2026-10-07);
 - *watch*: when `marketpipe.core.liveness` finds a silence suspicious, its values age again at once, while a ping and a
   question to REST decide: a missing pong, or news that the stream did not show, is a stall;
+- *audit*: every few seconds what REST tells is held against what the stream has shown, of every topic;
 - *work*: the desk's mending.
 
 Everything the keeper knows of a loss it tells the desk the moment it knows it.
@@ -48,8 +49,13 @@ __all__ = ["Keeper", "Session", "StreamExchange"]
 
 logger = logging.getLogger("marketpipe.stream")
 
-# How often REST is asked whether a thin market, whose silence is no suspicion, is really silent: a request or two.
-AUDIT_EVERY_S = 30.0
+# How often REST is asked what the stream should have shown, thin markets included, whose silence is no suspicion: a
+# request for every two hundred markets. The first time soon after they were subscribed.
+AUDIT_EVERY_S = 10.0
+AUDIT_SOON_S = 1.0
+# What the exchange does not send is subscribed anew after so long, and then more and more rarely.
+AGAIN_S = 60.0
+AGAIN_AT_MOST_S = 600.0
 # How often the desk is told up to when everything has arrived.
 PROVEN_EVERY_S = 0.5
 # A topic whose connection was replaced so often because of it, and that never showed anything since, is not waited for.
@@ -92,6 +98,7 @@ class _State:
     shown: trio.Event = attrs.field(factory=trio.Event)
     strikes: int = 0
     flaw: str = ""  # why it is not waited for, if that is not `UNSENT`
+    again_s: float = AGAIN_S  # the next pause before it is subscribed anew
 
 
 @attrs.define(eq=False)
@@ -125,7 +132,12 @@ class Keeper:
     _spoilt: set[Topic] = attrs.field(factory=set, init=False)  # could not be read last; a frame brings them back
     _empty: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # checked: nothing to show yet
     _stalled: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # found so by the last check
+    _struck: set[Topic] = attrs.field(factory=set, init=False)  # until a frame that is no snapshot
     _audit_s: float = attrs.field(default=math.inf, init=False)
+    _sooner: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _audited_s: float = attrs.field(default=-math.inf, init=False)
+    _again_s: float = attrs.field(default=math.inf, init=False)  # when what is not sent is subscribed anew
+    _is_again: bool = attrs.field(default=False, init=False)
     _snapshots_s: float = attrs.field(default=-math.inf, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _settled_s: float = attrs.field(default=-math.inf, init=False)
@@ -232,17 +244,17 @@ class Keeper:
         return pause_s
 
     async def _keep(self, session: Session) -> None:
-        """Share the connection between the four tasks until one fails (raised), or nobody wants it any more."""
+        """Share the connection between its tasks until one fails (raised), or nobody wants it any more."""
         self._connects += 1
         self._connected_since_ms = self._clock.now_ms()
         self._failure, self._vigil = None, self._new_vigil()
         self._subscribed = self._empty = frozenset()
         self._spoilt, self._blind = set(), set()
         self._began_s, self._frames_here = trio.current_time(), 0
-        self._audit_s = trio.current_time() + AUDIT_EVERY_S
+        self._audit_s, self._again_s, self._is_again = trio.current_time() + AUDIT_EVERY_S, math.inf, False
         try:
             async with trio.open_nursery() as nursery:
-                for task in (self._read, self._speak, self._watch):
+                for task in (self._read, self._speak, self._watch, self._audit_regularly):
                     nursery.start_soon(self._until_failed, nursery, task, session, name=f"{self.line} {task.__name__}")
                 nursery.start_soon(self._desk.work, name=f"{self.line} work")
                 nursery.start_soon(self._tell_what_is_proven, name=f"{self.line} proven")
@@ -325,15 +337,22 @@ class Keeper:
         if topic is None:  # left over from a subscription that was replaced
             self._vigil.sign_of_life(now_s)
             return False
-        if self._vigil.seen(topic, now_s) or topic in self._erring or topic in self._spoilt or topic in self._blind:
+        odd = self._erring or self._spoilt or self._blind  # hashing a topic is not for nothing
+        if self._vigil.seen(topic, now_s) or (odd and self._is_odd(topic)):
             self._show(topic, now_s)
+        if self._struck and not frame.snapshot and topic in self._struck:
+            self._struck.discard(topic)
+            state = self._state_of(topic)
+            state.strikes, state.flaw, state.again_s = 0, "", AGAIN_S
         return True
+
+    def _is_odd(self, topic: Topic) -> bool:
+        return topic in self._erring or topic in self._spoilt or topic in self._blind
 
     def _show(self, topic: Topic, now_s: float) -> None:
         state = self._state_of(topic)
         if topic in self._erring:  # nobody waits for it any more, so nobody would notice that no snapshot comes
             self._desk.silent((topic,))
-        state.strikes, state.flaw = 0, ""
         if not state.shown.is_set():
             state.shown.set()
             self._began(topic)
@@ -367,11 +386,11 @@ class Keeper:
             if not wanted:
                 self._release_all()
                 return
-            if wanted == self._subscribed:
+            if wanted == self._subscribed and not self._is_again:
                 await self._wait_for_change()
                 continue
             tickets = await turn(per_second, per_minute)
-            self._changed = trio.Event()
+            self._changed, self._is_again = trio.Event(), False
             await self._subscribe(session, self._wanted() or wanted)
             for slots, ticket in zip((per_second, per_minute), tickets, strict=True):
                 slots.answered(ticket, trio.current_time())
@@ -388,12 +407,29 @@ class Keeper:
         self._erring = {topic for topic in wanted if self._state_of(topic).strikes >= STRIKES}
         for topic in self._erring:
             self._enter(topic, SubscriptionState.ERROR, self._state_of(topic).flaw or UNSENT)
+        self._plan_again(now_s)
+        if new:  # but programs that subscribe every second shall not have REST asked every second
+            self._audit_s = min(self._audit_s, max(now_s + AUDIT_SOON_S, self._audited_s + AUDIT_EVERY_S / 2))
+            self._sooner.set()
         self._empty &= wanted
         self._spoilt &= wanted
         self._vigil.subscribed(self._watched(), now_s)
         self._news.set()
         self._messages += 1
         await session.subscribe(wanted)
+
+    def _plan_again(self, now_s: float) -> None:
+        pauses = [self._state_of(topic).again_s for topic in self._erring]
+        self._again_s = now_s + min(pauses) if pauses else math.inf
+
+    def _subscribe_again(self) -> None:
+        """The same once more, for the sake of those that the exchange does not send."""
+        for topic in self._erring:
+            state = self._state_of(topic)
+            state.again_s = min(2 * state.again_s, AGAIN_AT_MOST_S)
+        self._again_s = math.inf
+        self._is_again = True
+        self.changed()
 
     def _watched(self) -> frozenset[Topic]:
         return self._subscribed - self._erring
@@ -418,16 +454,15 @@ class Keeper:
             if suspicion is not None:
                 await self._check(session, suspicion)
                 continue
-            if now_s >= self._audit_s:
-                await self._audit()
-                continue
+            if now_s >= self._again_s:
+                self._subscribe_again()
             with trio.move_on_at(self._next_look_s(now_s)):
                 await self._news.wait()
                 self._news = trio.Event()
 
     def _next_look_s(self, now_s: float) -> float:
         snapshots_s = self._snapshots_s if self._snapshots_s > now_s else math.inf
-        return min(self._vigil.next_look_s(now_s), self._audit_s, snapshots_s)
+        return min(self._vigil.next_look_s(now_s), self._again_s, snapshots_s)
 
     def _without_snapshot(self, now_s: float) -> frozenset[Topic]:
         if now_s < self._snapshots_s:
@@ -455,16 +490,30 @@ class Keeper:
             self._state_of(topic).shown.set()
             self._enter(topic, SubscriptionState.PENDING, "listed, but the exchange has nothing to show of it yet")
 
+    async def _audit_regularly(self, session: Session) -> None:
+        # Beside the watch: whoever waits here for what may be on its way must not hold up a check.
+        while True:
+            now_s = trio.current_time()
+            if now_s >= self._audit_s:
+                await self._audit()
+                continue
+            self._sooner = trio.Event()
+            with trio.move_on_at(self._audit_s):
+                await self._sooner.wait()
+
     async def _audit(self) -> None:
-        """Look whether any topic is kept from us whose silence alone would not be suspicious."""
+        """Look whether any topic is kept from us whose silence alone would not be suspicious, or was in part."""
         asked_s = trio.current_time()
-        self._audit_s = asked_s + AUDIT_EVERY_S
+        self._audited_s, self._audit_s = asked_s, asked_s + AUDIT_EVERY_S
         watched = self._watched() - self._spoilt
-        topics = frozenset(topic for topic in watched if self._desk.shown_ms(topic) is not None)
+        topics = [topic for topic in watched if topic in self._empty or self._desk.shown_ms(topic) is not None]
         if not topics:
             return
+        asked_ms = self._now_ms(asked_s)
         try:
-            found = await self._probe.stalled(topics, self._desk.shown_ms, self._now_ms(asked_s), self._heard_ms)
+            values = await self._probe.values(topics)
+            self._desk.audited({topic: values[topic] for topic in self._subscribed & values.keys()}, asked_ms)
+            found = await self._probe.late(values, self._desk.shown_ms, asked_ms, self._heard_ms)
         except ExchangeUnavailable as error:
             logger.info("%s stream: not audited: %s", self.line, error)
             return
@@ -485,12 +534,15 @@ class Keeper:
         self._desk.suspend((topic,), self._now_ms(now_s))
         state = self._state_of(topic)
         state.strikes, state.flaw = STRIKES, reason
+        self._struck.add(topic)
         state.shown.set()
+        self._plan_again(now_s)
         self._enter(topic, SubscriptionState.ERROR, reason)
 
     def _strike(self, stalled: Collection[Topic], words: str) -> None:
         """Begin with a new connection, unless that has not helped before: then go on without them, for the others."""
         self._stalled = frozenset(stalled)
+        self._struck.update(stalled)
         for topic in stalled:
             self._state_of(topic).strikes += 1
         if any(self._state_of(topic).strikes < STRIKES for topic in stalled):
@@ -504,6 +556,7 @@ class Keeper:
             self._enter(topic, SubscriptionState.ERROR, UNSENT)
         self._desk_lost(topics, self._now_ms(now_s), "the exchange does not send it")
         self._vigil.subscribed(self._watched(), now_s)
+        self._plan_again(now_s)
 
     async def _check(self, session: Session, suspicion: Suspicion) -> None:
         asked_s = trio.current_time()
@@ -590,6 +643,7 @@ class Keeper:
     def _release(self, topics: Collection[Topic]) -> None:
         held = [topic for topic in topics if self._state_of(topic).state is not SubscriptionState.RELEASED]
         self._desk.release(held, self._now_ms(trio.current_time()))
+        self._struck.difference_update(held)
         for topic in held:
             now_ms = self._clock.now_ms()
             self._states[topic] = _State(SubscriptionState.RELEASED, "nobody wants it any more", now_ms)

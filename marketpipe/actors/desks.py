@@ -3,18 +3,22 @@
 The connection (`marketpipe.actors.connection`) reads, watches and reconnects; it tells its desk what arrived, what was
 lost and what is doubtful. The desk knows what that means for its kind of value:
 
-===============  ==============================================  ==================================================
-line             a frame                                         a loss
-===============  ==============================================  ==================================================
-ticker, book     is the newest value: cache, hub                 values age again; the first frame afterwards heals
-trade            goes through its market's `TradeFlow`: hub      REST is read until it overlaps both sides
-candle           goes to the deduplicator                        bars are in doubt until a page of REST is read
-===============  ==============================================  ==================================================
+============  ==========================================  =======================================================
+line          a frame                                     a loss
+============  ==========================================  =======================================================
+ticker, book  is the newest value: cache, hub             values age again; the first frame afterwards heals
+trade         goes through its market's `TradeFlow`: hub  REST is read until it overlaps both sides
+candle        goes to the deduplicator                    bars are in doubt until a page of REST is read
+============  ==========================================  =======================================================
+
+Frames may also be lost while the connection goes on, and nothing tells of it. Therefore REST is held against what was
+shown every few seconds (`Desk.audited`): the trades of a market add up to the volume that its ticker counts, and bars
+that have ended are read a second time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -77,6 +81,10 @@ class Desk(Protocol):
 
     def proven(self, exchange_ms: int) -> None:
         """Every frame up to ``exchange_ms`` has arrived."""
+        ...
+
+    def audited(self, values: Mapping[Topic, object], asked_ms: int) -> None:
+        """What REST tells of some topics now, asked at ``asked_ms``: what is lost without a trace may show in it."""
         ...
 
     def shown_ms(self, topic: Topic) -> int | None:
@@ -186,6 +194,9 @@ class SnapshotDesk:
     def proven(self, exchange_ms: int) -> None:
         if self._line is Line.TICKER:
             self._cache.learn_from_live(exchange_ms)
+
+    def audited(self, values: Mapping[Topic, object], asked_ms: int) -> None:
+        """What is newest is all there is to know, and whether it was shown is the keeper's question."""
 
     def shown_ms(self, topic: Topic) -> int | None:
         return self._shown.get(topic.market)

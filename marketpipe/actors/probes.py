@@ -60,8 +60,18 @@ class Probe:
 
         Raises `ExchangeUnavailable` if REST does not tell in time: a stream that nobody vouches for is not believed.
         """
+        return await self.late(await self.values(topics), shown_ms, asked_ms, heard_ms)
+
+    async def late(
+        self,
+        values: Mapping[Topic, object],
+        shown_ms: Callable[[Topic], int | None],
+        asked_ms: int,
+        heard_ms: Callable[[], int] | None = None,
+    ) -> list[Topic]:
+        """As `stalled`, for ``values`` that have just been asked for."""
         slack_ms = SLACK_MS.get(self._line, ORDINARY_SLACK_MS)
-        told = await self._moments(topics)
+        told = {topic: self._moment_ms(value) for topic, value in values.items()}
         answered_s = trio.current_time()
         line = None if heard_ms is None else _Flow(heard_ms, answered_s + slack_ms / 1000 + PATIENCE_S)
         while unseen := {topic: ms for topic, ms in told.items() if ms > (shown_ms(topic) or 0)}:
@@ -86,9 +96,13 @@ class Probe:
         """
         return {topic: not isinstance(answer, BadPayload) for topic, answer in (await self._ask(topics)).items()}
 
-    async def _moments(self, topics: Collection[Topic]) -> dict[Topic, int]:
+    async def values(self, topics: Collection[Topic]) -> dict[Topic, object]:
+        """What REST tells of ``topics``, as far as it can be read: their tickers, or order books for that line.
+
+        Raises as `stalled` does.
+        """
         answers = await self._ask(topics)
-        told = {topic: self._moment_ms(value) for topic, value in answers.items() if not isinstance(value, BadPayload)}
+        told = {topic: value for topic, value in answers.items() if not isinstance(value, BadPayload)}
         if answers and not told:
             raise ExchangeUnavailable(f"silent, and REST cannot be read: {next(iter(answers.values()))}")
         return told

@@ -82,7 +82,7 @@ class Subscriptions:
             heat_s=options.heat_s,
             idle_s=options.idle_s,
         )
-        self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s)
+        self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s, options.repair_s)
         self._periods = Periods(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
         candles = CandleDesk(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
         self._desks = {

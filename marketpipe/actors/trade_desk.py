@@ -8,7 +8,7 @@ next.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 import trio
@@ -16,10 +16,11 @@ import trio
 from marketpipe.actors.asker import Asker
 from marketpipe.actors.desks import Tally
 from marketpipe.actors.hub import Hub
+from marketpipe.core.mending import SLACK_MS
 from marketpipe.core.topics import Frame, Line, Topic
-from marketpipe.core.trades import TradeFlow
+from marketpipe.core.trades import Need, TradeFlow
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import Gap, Priority, Source, Trade
+from marketpipe.models import Gap, Priority, Source, Ticker, Trade
 
 __all__ = ["TradeDesk"]
 
@@ -28,15 +29,21 @@ logger = logging.getLogger("marketpipe.stream")
 # REST may be some 100 ms behind the stream; and after a failure the batcher has backed off already.
 AGAIN_S = 0.5
 LONGEST_PAUSE_S = 10.0
+# What REST counts, the stream may tell a moment later.
+COUNT_S = SLACK_MS / 1000
 
 
 @attrs.define(eq=False)
 class TradeDesk:
-    """The trades of every market that somebody wants. ``snapshot_s``: how long a snapshot may take."""
+    """The trades of every market that somebody wants.
+
+    ``snapshot_s``: how long a snapshot may take. ``repair_s``: how long REST is asked for the trades of a hole.
+    """
 
     _asker: Asker
     _hub: Hub
     _snapshot_s: float
+    _repair_s: float
     tally: Tally = attrs.field(factory=Tally, init=False)
     _flows: dict[str, TradeFlow] = attrs.field(factory=dict, init=False)
     _shown: dict[str, int] = attrs.field(factory=dict, init=False)
@@ -46,6 +53,9 @@ class TradeDesk:
     _mending: set[str] = attrs.field(factory=set, init=False)
     _open: dict[str, Gap] = attrs.field(factory=dict, init=False)
     _need: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _counts: Mapping[Topic, object] = attrs.field(factory=dict, init=False)  # the last audit's
+    _counted_ms: int = attrs.field(default=0, init=False)
+    _audit: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def subscribing(self, new: Collection[Topic], kept: Collection[Topic], now_ms: int) -> None:
         self._owed.update(topic.market for topic in (*new, *kept))
@@ -106,6 +116,10 @@ class TradeDesk:
     def proven(self, exchange_ms: int) -> None:
         """Trades wait for nothing."""
 
+    def audited(self, values: Mapping[Topic, object], asked_ms: int) -> None:
+        self._counts, self._counted_ms = values, asked_ms
+        self._audit.set()
+
     def shown_ms(self, topic: Topic) -> int | None:
         return self._shown.get(topic.market)
 
@@ -136,6 +150,21 @@ class TradeDesk:
         if flow.needs is not None:
             self._require(market)
 
+    async def _count_again(self) -> None:
+        while True:
+            await self._audit.wait()
+            self._audit = trio.Event()
+            counts, asked_ms = self._counts, self._counted_ms
+            await trio.sleep(COUNT_S)
+            for topic, ticker in counts.items():
+                flow = self._flows.get(topic.market)
+                if flow is None:
+                    continue
+                assert isinstance(ticker, Ticker)
+                flow.counted(ticker.trade_ms, ticker.volume, asked_ms)
+                if flow.needs is not None:
+                    self._require(topic.market)
+
     # -- mending ------------------------------------------------------------------------------------------------
 
     async def work(self) -> None:
@@ -143,6 +172,7 @@ class TradeDesk:
         self._needy = {market: None for market, flow in self._flows.items() if flow.needs is not None}
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._give_up_on_snapshots, name="snapshots that did not come")
+            nursery.start_soon(self._count_again, name="what the exchange counts")
             while True:
                 needy, self._needy, self._need = self._needy, {}, trio.Event()
                 for market in needy:
@@ -157,20 +187,23 @@ class TradeDesk:
 
     async def _mend(self, market: str) -> None:
         # Whoever comes back while REST is slow has another flow, with needs of its own.
-        pause_s, failures = AGAIN_S, 0
+        pause_s, failures, until_s = AGAIN_S, 0, trio.current_time() + self._repair_s
         while (flow := self._flows.get(market)) is not None and flow.needs is not None:
             # REST may be behind the stream; what it does not show yet would be taken for never traded.
             await trio.sleep(pause_s)
             pause_s = AGAIN_S
             try:
-                events = await self._asker.walk(flow.repair(), Priority.NORMAL)
+                events = await self._asker.walk(flow.repair(), _urgency(flow))
             except UnknownMarket as error:
                 events = flow.unrepairable(str(error))
             except ExchangeError as error:
                 logger.info("mending the trades of %s: %s", market, error)
                 failures += 1
                 pause_s = min(AGAIN_S * 2.0**failures, LONGEST_PAUSE_S)
-                continue
+                if trio.current_time() < until_s:
+                    continue
+                # Consumers have waited long enough for what is live.
+                events = flow.unrepairable(f"REST did not tell for {self._repair_s:g} s: {error}")
             if events is not None and self._flows.get(market) is flow:
                 self._tell(market, events)
         self._mending.discard(market)
@@ -197,3 +230,8 @@ class TradeDesk:
 
     def open_gap(self, topic: Topic) -> Gap | None:
         return self._open.get(topic.market)
+
+
+def _urgency(flow: TradeFlow) -> Priority:
+    # Nobody waits for a check.
+    return Priority.LOW if flow.needs is Need.CHECK else Priority.NORMAL

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 import attrs
 
+from marketpipe.core.counted import Told
 from marketpipe.models import Trade
 
-__all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_MS", "Delivered", "rank"]
+__all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_IDS_MS", "KEEP_MS", "Delivered", "rank"]
 
-# Trades remembered: at least so many, and at least those of the last 10 s; of a flood, the newest.
+# Trades remembered whole: at least so many, and at least those of the last 10 s; of a flood, the newest.
 KEEP = 100
 KEEP_MS = 10_000
 KEEP_AT_MOST = 20_000
+# Remembered by their ids alone: of the last minute. A loss that nobody noticed is looked for that far back.
+KEEP_IDS_MS = 60_000
+
+ZERO = Decimal(0)
 
 
 def rank(trade: Trade) -> tuple[int, int]:
@@ -27,31 +33,42 @@ class Delivered:
 
     ``floor``: of a trade at or below this rank nobody can or need say whether it was delivered: it was forgotten, given
     up, or made before the stream began. Above it, ids tell. ``forgotten_ms``: nothing made before it is remembered.
+    ``volume``: of all that were ever delivered.
     """
 
     by_id: dict[int, Trade] = attrs.field(factory=dict, init=False)
     floor: tuple[int, int] = attrs.field(default=(-1, -1), init=False)
     forgotten_ms: int = attrs.field(default=-1, init=False)
+    volume: Decimal = attrs.field(default=ZERO, init=False)
+    _older: dict[int, int] = attrs.field(factory=dict, init=False)  # when those made that are known by id alone
+    _whole_ms: int = attrs.field(default=-1, init=False)  # none in `_older` was made at or after it
     _trim_at: int = attrs.field(factory=lambda: 2 * KEEP, init=False)
 
     def add(self, trade: Trade) -> bool:
         """Note it; False if it was known. This is the hot path."""
         sequential_id = trade.sequential_id
         by_id = self.by_id
-        if sequential_id in by_id:
+        if sequential_id in by_id or sequential_id in self._older:
             return False
         by_id[sequential_id] = trade
+        self.volume += trade.volume
         if len(by_id) > self._trim_at:
             self.trim()
         return True
 
     def extend(self, trades: Iterable[Trade]) -> None:
-        """Note them and forget nothing: while something is in doubt, all since then may be needed."""
-        self.by_id.update((trade.sequential_id, trade) for trade in trades)
+        """Note them, which are new, and forget nothing: while something is in doubt, all since then may be needed."""
+        for trade in trades:
+            self.by_id[trade.sequential_id] = trade
+            self.volume += trade.volume
+
+    def has(self, trade: Trade) -> bool:
+        """Whether it is remembered to have been delivered."""
+        return trade.sequential_id in self.by_id or trade.sequential_id in self._older
 
     def knows(self, trade: Trade) -> bool:
         """Whether it was delivered, or that cannot be told."""
-        return trade.sequential_id in self.by_id or rank(trade) <= self.floor
+        return self.has(trade) or rank(trade) <= self.floor
 
     def is_newest(self, trade: Trade) -> bool:
         """Whether it was delivered and no newer one was."""
@@ -59,8 +76,18 @@ class Delivered:
 
     def newest(self, count: int, *, clear_ms: int) -> tuple[Trade, ...] | None:
         """The newest ``count`` trades, newest first, if so many were made more than ``clear_ms`` after the floor."""
-        whole = [trade for trade in self.by_id.values() if trade.trade_ms > self.floor[0] + clear_ms]
+        certain_ms = max(self.floor[0] + clear_ms, self._whole_ms - 1)
+        whole = [trade for trade in self.by_id.values() if trade.trade_ms > certain_ms]
         return tuple(sorted(whole, key=rank, reverse=True)[:count]) if len(whole) >= count else None
+
+    def told(self, at_ms: int) -> Told | None:
+        """How much was told up to that moment, of all that was; None if what came since is no longer known."""
+        if at_ms < self._whole_ms:
+            return None
+        since = [trade for trade in self.by_id.values() if trade.trade_ms >= at_ms]
+        ties = [trade.volume for trade in since if trade.trade_ms == at_ms]
+        before = self.volume - sum((trade.volume for trade in since), ZERO)
+        return Told(before, before + sum(ties, ZERO), min(ties, default=ZERO))
 
     def raise_floor(self, floor: tuple[int, int]) -> None:
         """From now on nobody need say whether a trade at or below this rank was delivered."""
@@ -71,13 +98,22 @@ class Delivered:
         times = sorted([trade.trade_ms for trade in self.by_id.values()])
         if times:
             kept_ms = min(times[max(0, len(times) - KEEP)], times[-1] - KEEP_MS)
-            self._forget(max(kept_ms, times[max(0, len(times) - KEEP_AT_MOST)]))
+            self._shorten(max(kept_ms, times[max(0, len(times) - KEEP_AT_MOST)]))
+            self._forget(times[-1] - KEEP_IDS_MS)
         self._trim_at = len(self.by_id) + KEEP
 
+    def _shorten(self, before_ms: int) -> None:
+        for trade in [trade for trade in self.by_id.values() if trade.trade_ms < before_ms]:
+            del self.by_id[trade.sequential_id]
+            self._older[trade.sequential_id] = trade.trade_ms
+            self._whole_ms = max(self._whole_ms, trade.trade_ms + 1)
+
     def _forget(self, before_ms: int) -> None:
-        old = [trade.sequential_id for trade in self.by_id.values() if trade.trade_ms < before_ms]
-        for sequential_id in old:
-            del self.by_id[sequential_id]
-        if old:
-            self.forgotten_ms = max(self.forgotten_ms, before_ms)
-            self.raise_floor((before_ms, -1))
+        times = sorted(self._older.values())
+        if len(times) > KEEP_AT_MOST:
+            before_ms = max(before_ms, times[-KEEP_AT_MOST])
+        for sequential_id in [each for each, trade_ms in self._older.items() if trade_ms < before_ms]:
+            gone_ms = self._older.pop(sequential_id) + 1
+            if gone_ms > self.forgotten_ms:
+                self.forgotten_ms = gone_ms
+                self.raise_floor((gone_ms, -1))

@@ -7,11 +7,12 @@ was delivered before. There are two doubts:
 doubt    begins with                         live trades          ends
 =======  ==================================  ===================  ================================================
 hole     `lost`: told at once, an open Gap   are held             with a closed Gap, then what was missing or held
-check    `resubscribed`: told to nobody      are delivered        silently; if a trade was missing, as a hole does
+check    `resubscribed`, or `counted` more:  are delivered        silently; if a trade was missing, as a hole does
+         told to nobody
 =======  ==================================  ===================  ================================================
 
-Either way the exchange's next snapshot is waited for: the market's last trade, after which the stream is whole again
-(reference/websocket-trade, 2026-09-22). Then one of two proofs is made.
+After a loss or a new subscription the exchange's next snapshot is waited for: the market's last trade, after which the
+stream is whole again (reference/websocket-trade, 2026-09-22). Then one of two proofs is made.
 
 1. *Nothing was traded.* The snapshot is the newest trade that was delivered, and it was made `SLACK_MS` or more before
    the doubt began. That the snapshot is known says only that nothing newer is missing: streams tell trades out of
@@ -31,10 +32,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 
 import attrs
 
+from marketpipe.core.counted import Counted
 from marketpipe.core.delivered import Delivered, rank
 from marketpipe.core.mending import SLACK_MS, Reading, read_back
 from marketpipe.core.requests import TRADES_LIMIT, TradesRequest
@@ -97,6 +100,7 @@ class TradeFlow:
 
     market: str
     _delivered: Delivered = attrs.field(factory=Delivered, init=False)
+    _counted: Counted = attrs.field(factory=Counted, init=False)
     _held: dict[int, Trade] = attrs.field(factory=dict, init=False)
     _doubt: _Doubt | None = attrs.field(default=None, init=False)
     _certain: bool = attrs.field(default=False, init=False)  # whether there ever was a moment from which all is told
@@ -150,6 +154,22 @@ class TradeFlow:
         else:
             self._certain = self._calm = True
 
+    def counted(self, traded_ms: int, volume: Decimal, asked_ms: int) -> None:
+        """The exchange was asked at ``asked_ms`` or later, and counts ``volume`` since midnight UTC.
+
+        Its last trade was made at ``traded_ms``. Call it when whatever was on its way then has come.
+        """
+        delivered, counted = self._delivered, self._counted
+        if not (self._calm and self._joined and delivered.by_id):  # what is in doubt is looked into anyway
+            return
+        if counted.agreed_ms < 0:
+            first_ms = next(iter(delivered.by_id.values())).trade_ms
+            counted.certain_to(first_ms if delivered.floor[0] < 0 else delivered.floor[0])
+        told = delivered.told(traded_ms)
+        if told is not None and not counted.agrees(traded_ms, volume, told, asked_ms - SLACK_MS):
+            cause, since_ms = "trades were made that the stream did not tell", counted.agreed_ms
+            self._begin(_Doubt(since_ms, since_ms, max(since_ms, traded_ms), cause, holds=False, ready=True))
+
     def lost(self, start_ms: int, now_ms: int, cause: str) -> tuple[Gap, ...]:
         """The connection is gone or no longer relied on: nothing after ``start_ms`` is certain. Noticed at ``now_ms``.
 
@@ -198,7 +218,7 @@ class TradeFlow:
         doubt = self._doubt
         if doubt is None:
             return ()
-        self._delivered.raise_floor((doubt.whole_ms, -1) if doubt.edge is None else rank(doubt.edge))
+        self._give_up((doubt.whole_ms, -1) if doubt.edge is None else rank(doubt.edge))
         return self._close(doubt, repaired=False, proof=reason)
 
     def newest(self, count: int) -> tuple[Trade, ...] | None:
@@ -222,7 +242,7 @@ class TradeFlow:
             if snapshot and self._is_last_delivered(doubt, trade):
                 return self._nothing_traded(doubt, trade)
         # An old trade that a snapshot shows may be forgotten; one that the stream tells was made just now.
-        if delivered.knows(trade) if snapshot else trade.sequential_id in delivered.by_id:
+        if delivered.knows(trade) if snapshot else delivered.has(trade):
             return ()
         if doubt is None:
             # A snapshot that was not waited for shows what the stream has not told: one of two subscribe messages that
@@ -297,8 +317,12 @@ class TradeFlow:
         shortfall = self._shortfall(doubt, reading)
         if not shortfall:
             return self._close(doubt, repaired=True, proof=proof, missing=missing)
-        self._delivered.raise_floor((reading.whole_from_ms, -1))
+        self._give_up((reading.whole_from_ms, -1))
         return self._close(doubt, repaired=False, proof=f"{shortfall}; {proof}", missing=missing)
+
+    def _give_up(self, floor: tuple[int, int]) -> None:
+        self._delivered.raise_floor(floor)
+        self._counted.certain_to(floor[0])
 
     def _close(
         self, doubt: _Doubt, *, repaired: bool, proof: str, missing: Iterable[Trade] = ()
@@ -333,10 +357,7 @@ class TradeFlow:
         return ""
 
     def _proof(self, doubt: _Doubt, reading: Reading, missing: list[Trade]) -> str:
-        known = sum(
-            trade.trade_ms <= doubt.from_ms and trade.sequential_id in self._delivered.by_id
-            for trade in reading.trades.values()
-        )
+        known = sum(trade.trade_ms <= doubt.from_ms and self._delivered.has(trade) for trade in reading.trades.values())
         fetched = f"{_count(reading.pages, 'page')}, {_count(len(reading.trades), 'trade')} fetched"
         were = f"{len(missing):,} {'was' if len(missing) == 1 else 'were'} missing"
         return f"{fetched}, {were}; overlaps {_count(known, 'known trade')} on the left, {_right(doubt, reading)}"

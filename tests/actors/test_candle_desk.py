@@ -11,8 +11,9 @@ import attrs
 import pytest
 import trio
 from paper_exchange import CandleExchange, bar
-from paper_streams import EPOCH_MS, Rest, asking, now_ms
+from paper_streams import EPOCH_MS, Rest, asking, now_ms, ticker
 
+from marketpipe.actors import candle_desk
 from marketpipe.actors.candle_desk import CandleDesk
 from marketpipe.actors.deduplicator import BarMessage, BarPage, Deduplicator, Doubt, Forget, LiveBars, Proven
 from marketpipe.actors.hub import Hub, Subscription
@@ -21,7 +22,7 @@ from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.errors import ExchangeUnavailable, UnknownMarket
-from marketpipe.models import Candle, CandleState, Gap, Source
+from marketpipe.models import Candle, CandleState, Gap, Priority, Source
 
 M1, M3 = Timeframe.M1, Timeframe.M3
 BTC, ETH = Topic(Line.CANDLE, "KRW-BTC", M1), Topic(Line.CANDLE, "KRW-ETH", M1)
@@ -498,3 +499,149 @@ async def test_a_bar_that_a_loss_has_spoilt_becomes_final_with_what_rest_shows_o
         assert (told[1].volume, told[1].revision) == (Decimal("1.5"), 0)
         nursery.cancel_scope.cancel()
     inbox.close()
+
+
+# -- what is lost without a trace ------------------------------------------------------------------------------
+
+
+def audit(bench: Bench, *topics: Topic, traded_s: float | None = None) -> None:
+    """What REST tells of these: last traded now, if not said otherwise."""
+    traded_ms = now_ms() if traded_s is None else at(traded_s)
+    bench.desk.audited({topic: ticker(topic.market, now_ms(), trade_ms=traded_ms) for topic in topics}, now_ms())
+
+
+async def test_a_bar_that_has_ended_is_read_a_second_time(autojump_clock):
+    """Its last frame may have been lost, and nothing would tell."""
+    async with at_work() as bench:
+        bench.connect(BTC, ETH)
+        bench.take(frame(BTC))
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert bench.rest.asked == [], "no bar has ended yet"
+        await trio.sleep(BOUNDARY_S + 1)
+        audit(bench, BTC)
+        await trio.sleep(1)
+        (page,) = bench.told(BarPage)
+        assert page.from_ms == timeframes.floor(M1, at(0) - 1_000)
+        assert [candle.open_ms for candle in page.candles] == [page.from_ms, page.from_ms + MINUTE_MS]
+        assert set(bench.rest.priorities) == {Priority.LOW}
+        audit(bench, BTC)
+        await trio.sleep(1)
+        assert len(bench.rest.asked) == 1, "once is enough, until the next one has ended"
+        await trio.sleep(MINUTE_MS / 1000)
+        audit(bench, BTC)
+        await trio.sleep(1)
+        assert bench.told(BarPage)[1].from_ms == page.from_ms + MINUTE_MS
+        assert bench.heard() == []
+
+
+async def test_where_nothing_was_traded_there_is_nothing_to_read(autojump_clock):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        for _ in range(10):
+            await trio.sleep(60)
+            audit(bench, BTC, traded_s=-10)
+        assert bench.rest.asked == []
+        await trio.sleep(60)
+        audit(bench, BTC)
+        await trio.sleep(1)
+        (page,) = bench.told(BarPage)
+        assert page.from_ms is not None
+        assert page.from_ms > at(500), "what had no trade is not read"
+
+
+async def test_of_many_some_are_read_at_a_time_and_all_in_turn(autojump_clock):
+    many = [Topic(Line.CANDLE, f"KRW-C{number}", M1) for number in range(25)]
+    async with at_work() as bench:
+        bench.connect(*many)
+        bench.take(*map(frame, many))
+        await trio.sleep(10)
+        for expected in (10, 20, 25, 25):
+            audit(bench, *many)
+            await trio.sleep(2)
+            assert len({page.topic for page in bench.told(BarPage)}) == len(bench.told(BarPage)) == expected
+
+
+async def test_a_second_reading_that_fails_has_its_turn_again(autojump_clock):
+    def down(request: Any) -> Any:
+        raise ExchangeUnavailable("HTTP 503", status=503)
+
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(10)
+        bench.rest.answer = down
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert bench.told(BarPage) == []
+        bench.rest.answer = shows
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert len(bench.told(BarPage)) == 1
+
+
+async def test_what_is_in_doubt_is_read_once(autojump_clock):
+    """A loss while it is being verified: its page may be from before the loss, and the doubt has one of its own."""
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(10)
+        bench.rest.latency_s = 1.0
+        audit(bench, BTC)
+        await trio.sleep(0.5)
+        bench.desk.spoiled(BTC, now_ms(), now_ms(), "unreadable")
+        await trio.sleep(10)
+        first, second = bench.told(BarPage)
+        assert first.read_ms < second.read_ms
+        assert [event.repaired for event in bench.heard()] == [False, True]
+
+
+async def test_the_page_of_a_short_doubt_does_not_verify_what_lies_before_it(autojump_clock):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(130)
+        bench.desk.spoiled(BTC, now_ms(), now_ms(), "unreadable")
+        await trio.sleep(10)
+        (page,) = bench.told(BarPage)
+        assert page.from_ms > at(60)
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert bench.told(BarPage)[1].from_ms == timeframes.floor(M1, at(0) - 1_000)
+
+
+async def test_nobody_verifies_what_was_released(autojump_clock):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(10)
+        bench.rest.latency_s = 1.0
+        audit(bench, BTC)
+        await trio.sleep(0.5)
+        bench.desk.release([BTC], now_ms())
+        await trio.sleep(2)
+        assert bench.told(BarPage) == []
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert len(bench.rest.asked) == 1
+
+
+async def test_of_a_very_long_hole_only_the_newest_bars_are_read_and_that_is_said(autojump_clock, monkeypatch):
+    monkeypatch.setattr(candle_desk, "READ_AT_MOST", 30)
+    async with at_work() as bench:
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        bench.lose(BTC)
+        await trio.sleep(2_990)
+        bench.connect(BTC)
+        await trio.sleep(5)
+        (page,) = bench.told(BarPage)
+        assert len(page.candles) == 31
+        opened, closed = bench.heard()
+        assert (closed.start_ms, closed.end_ms, closed.repaired) == (opened.start_ms, page.from_ms, False)
+        assert closed.proof == f"of so many bars only the newest are read again, from {page.from_ms} on"
+        bench.take(frame(BTC))
+        audit(bench, BTC)
+        await trio.sleep(2)
+        assert len(bench.rest.asked) == 1, "nor is it tried for ever"

@@ -19,6 +19,7 @@ from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, greatest, m
 from trio.testing import MockClock
 
 from marketpipe.actors.cache import Cache
+from marketpipe.actors.connection import BLIND_S
 from marketpipe.actors.desks import SnapshotDesk
 from marketpipe.actors.hub import Hub
 from marketpipe.actors.messages import Answered
@@ -498,6 +499,25 @@ async def test_what_consumers_still_wait_for_is_known(autojump_clock):
         assert markets(kept.keeper.unshown()) == [BTC]
 
 
+async def test_a_topic_begins_once_for_as_long_as_it_is_wanted(autojump_clock):
+    """Over all its connections, and with the first that it shows."""
+    async with keeping(stream=PaperStream(mute(ETH))) as kept:
+        lease = kept.want(BTC, ETH)
+        await trio.sleep(1)
+        kept.show(BTC)
+        kept.session.end(GONE)
+        await trio.sleep(1)
+        assert kept.begun == [kept.topic(BTC)]
+        kept.show(ETH, BTC, ETH)
+        await trio.sleep(0.1)
+        assert kept.begun == [kept.topic(BTC), kept.topic(ETH)]
+        kept.demand.release(lease)
+        await trio.sleep(1)
+        kept.want(BTC)
+        await trio.sleep(1)
+        assert kept.begun[2:] == [kept.topic(BTC)]
+
+
 async def test_the_status_counts_what_happened(autojump_clock):
     async with keeping() as kept:
         kept.want(BTC)
@@ -646,6 +666,18 @@ async def test_an_unreadable_frame_stays_the_reason_whatever_a_check_finds(autoj
         await trio.sleep(10.5)
         assert kept.desk.told("resume")
         assert kept.states() == {BTC: "error", ETH: "active"}
+
+
+async def test_an_unreadable_frame_stays_the_reason_where_nothing_can_be_checked(autojump_clock):
+    async with keeping() as kept:
+        kept.want(BTC, ETH)
+        await trio.sleep(1)
+        kept.session.show(BadPayload("no number", market=BTC))
+        kept.rest.deaf = True
+        await trio.sleep(3.75)
+        assert kept.states() == {BTC: "error", ETH: "stale"}
+        assert "not checked" in kept.state(ETH).reason
+        assert kept.state().reason == "KRW-BTC: no number"
 
 
 async def test_what_cannot_be_read_of_one_market_is_no_stall_of_all(autojump_clock):
@@ -806,6 +838,58 @@ async def test_what_used_to_flow_and_was_silent_for_long_is_given_up_without_res
         await trio.sleep(8)
         assert kept.keeper.status().losses == 1
         assert 30.0 <= kept.desk.told("lost")[0].at_s - last_s <= 35.0
+
+
+@pytest.mark.parametrize(
+    ("every_s", "losses"),
+    [pytest.param(1.0, 1, id="two frames in three seconds"), pytest.param(1.9, 0, id="one frame in three seconds")],
+)
+async def test_whether_a_line_flowed_is_told_by_its_mean_since_it_was_connected(autojump_clock, every_s, losses):
+    """The silence included: it flowed for a minute of the last one and a half."""
+    async with keeping() as kept:
+        kept.want(BTC)
+        await trio.sleep(1)
+        await kept.flow(BTC, every_s=every_s, for_s=60)
+        kept.rest.deaf = True
+        await trio.sleep(38)
+        assert kept.keeper.status().losses == losses
+
+
+async def test_what_an_earlier_connection_has_shown_is_no_flow_of_this_one(autojump_clock):
+    async with keeping() as kept:
+        kept.want(BTC)
+        await trio.sleep(1)
+        await kept.flow(BTC, every_s=0.1, for_s=60)
+        kept.session.end(GONE)
+        await trio.sleep(1)
+        kept.rest.deaf = True
+        await trio.sleep(100)
+        assert kept.keeper.status().last_loss == str(GONE)
+        assert kept.state().state is STALE
+
+
+async def test_the_silence_of_an_earlier_connection_is_no_silence_of_this_one(autojump_clock):
+    async with keeping() as kept:
+        kept.want(BTC)
+        await trio.sleep(300)
+        kept.session.end(GONE)
+        await trio.sleep(1)
+        await kept.flow(BTC, every_s=1.0, for_s=60)
+        kept.rest.deaf = True
+        await trio.sleep(38)
+        assert kept.keeper.status().losses == 2
+        assert "REST does not answer" in kept.keeper.status().last_loss
+
+
+async def test_the_long_silence_of_one_market_is_not_that_of_the_line(autojump_clock):
+    """However long it is, and whatever REST does: the others show that the connection lives."""
+    async with keeping(silence_s=BLIND_S + 1) as kept:
+        await busy(kept)
+        kept.rest.deaf = True
+        await kept.flow(ETH, every_s=0.5, for_s=BLIND_S + 10)
+        assert f"no frame of KRW-BTC for {BLIND_S + 1:.0f}." in kept.state().reason
+        assert "not checked" in kept.state().reason
+        assert kept.keeper.status().losses == 0
 
 
 async def test_what_never_flowed_is_not_given_up_without_rest(autojump_clock):
@@ -996,6 +1080,89 @@ async def test_a_market_set_aside_does_not_hold_up_the_others(autojump_clock):
         assert "no frame of KRW-BTC" in kept.keeper.status().last_loss
 
 
+async def test_what_the_exchange_does_not_send_is_subscribed_anew_ever_more_rarely(autojump_clock):
+    """On the connection that there is: for the others it is as good as any."""
+    stream = PaperStream(snapshots)
+    async with keeping(stream=stream) as kept:
+        await busy(kept)
+        stream.greet = mute(BTC)
+        kept.rest.answer = lambda key: news(key, now_ms() - 1_000 if key.market == BTC else EPOCH_MS)
+        await kept.flow(ETH, every_s=0.25, for_s=20)
+        assert kept.states() == {BTC: "error", ETH: "active"}
+        since_s = kept.session.subscribed[-1][0]
+        await kept.flow(ETH, every_s=0.25, for_s=2_000)
+        assert len(stream.sessions) == 2
+        pauses = [later - earlier for (earlier, _), (later, _) in pairwise(kept.session.subscribed)]
+        expected = [60, 120, 240, 480, 600]
+        assert pauses[0] - 60 < 20, "it was set aside some time after it was subscribed"
+        assert [round(pause_s, -1) for pause_s in pauses[1:]] == expected[1:]
+        assert kept.session.subscribed[0][0] == since_s
+        assert {topics for _, topics in kept.session.subscribed} == {frozenset(map(kept.topic, (BTC, ETH)))}
+
+
+async def test_a_market_that_shows_snapshots_and_nothing_else_is_not_worth_a_connection(autojump_clock):
+    """Each new one shows what is newest, and then it is silent again."""
+    stream = PaperStream(snapshots)
+    async with keeping(stream=stream) as kept:
+        await busy(kept)
+        kept.rest.answer = lambda key: news(key, now_ms() - 1_000 if key.market == BTC else EPOCH_MS)
+        await kept.flow(ETH, every_s=0.25, for_s=300)
+        assert len(stream.sessions) == 2
+        assert kept.states() == {BTC: "error", ETH: "active"}
+        # Told once, it is like any other.
+        kept.show(BTC)
+        kept.rest.answer = lambda key: news(key, EPOCH_MS)
+        await kept.flow(ETH, every_s=0.25, for_s=30)
+        assert kept.state().state is ACTIVE
+        kept.rest.answer = lambda key: news(key, now_ms() - 1_000 if key.market == BTC else EPOCH_MS)
+        await kept.flow(ETH, every_s=0.25, for_s=20)
+        assert len(stream.sessions) == 3, "it has its chance again"
+
+
+async def test_what_had_nothing_to_show_is_audited_too(autojump_clock):
+    """It is listed, it had no trade; now it has, and the stream says nothing of it."""
+    async with keeping(stream=PaperStream(mute(ETH)), rest=Rest(moments({BTC: EPOCH_MS, ETH: None}))) as kept:
+        kept.want(BTC, ETH)
+        await trio.sleep(1)
+        await kept.flow(BTC, every_s=0.25, for_s=8)
+        assert kept.state(ETH).reason == "listed, but the exchange has nothing to show of it yet"
+        kept.rest.answer = moments({BTC: EPOCH_MS, ETH: EPOCH_MS + 9_000})
+        await kept.flow(BTC, every_s=0.25, for_s=15)
+        assert kept.keeper.status().last_loss == "stalled: trade KRW-ETH has traded, and nothing of it was sent"
+
+
+async def test_an_audit_that_waits_does_not_hold_up_a_check(autojump_clock):
+    """The line is late with something, and falls silent at the very moment."""
+    async with keeping(Line.CANDLE) as kept:
+        kept.want(BTC, ETH)
+        await trio.sleep(1)
+        await kept.flow(BTC, ETH, every_s=0.25, for_s=10)
+        kept.rest.answer = lambda key: news(key, now_ms())
+        await trio.sleep(5)
+        assert kept.keeper.status().losses == 1
+
+
+async def test_what_rest_tells_is_handed_to_the_desk(autojump_clock):
+    async with keeping() as kept:
+        kept.want(BTC, ETH)
+        await trio.sleep(0.5)
+        await kept.flow(BTC, ETH, every_s=0.25, for_s=22)
+        audits = kept.desk.told("audited")
+        assert [call.markets for call in audits] == [{BTC, ETH}] * 3
+        # A second after the first subscription that there is something to audit of, then every ten.
+        assert [round(call.start_ms - EPOCH_MS, -3) // 1000 for call in audits] == [1, 11, 21]
+
+
+async def test_who_subscribes_all_the_time_does_not_have_rest_asked_all_the_time(autojump_clock):
+    async with keeping() as kept:
+        for number in range(40):
+            kept.want(f"KRW-C{number}")
+            await trio.sleep(0.3)
+            await kept.flow(*(f"KRW-C{earlier}" for earlier in range(number + 1)), every_s=0.5, for_s=1)
+        times_s = sorted(set(kept.rest.times_s(Wanted)))
+        assert 10 <= len(times_s) <= 12
+
+
 async def test_each_market_has_its_own_chances(autojump_clock):
     """One that is kept back for the first time is asked for again, though another had its chance."""
     stream = PaperStream(mute(BTC))
@@ -1140,7 +1307,7 @@ async def test_while_rest_is_down_nothing_is_concluded_from_a_missing_snapshot(a
         assert kept.state(ETH).state is PENDING
         # It is asked again every few seconds, not all the time.
         times_s = [at_s for at_s, _ in kept.rest.asked]
-        assert 5 <= len(times_s) <= 15
+        assert 5 <= len(times_s) <= 20
         kept.rest.deaf, kept.rest.answer = False, moments({BTC: EPOCH_MS, ETH: None})
         await kept.flow(BTC, every_s=0.25, for_s=5)
         assert kept.state(ETH).reason == "listed, but the exchange has nothing to show of it yet"
@@ -1164,7 +1331,7 @@ async def test_the_audit_finds_a_thin_market_that_is_kept_from_us(autojump_clock
         kept.want(BTC, ETH)
         await trio.sleep(1)
         kept.rest.answer = lambda key: news(key, EPOCH_MS + 10_000 if key.market == ETH else EPOCH_MS)
-        await kept.flow(BTC, every_s=0.25, for_s=28)
+        await kept.flow(BTC, every_s=0.25, for_s=8)
         assert len(kept.stream.sessions) == 1
         await kept.flow(BTC, every_s=0.25, for_s=4)
         assert len(kept.stream.sessions) == 2
@@ -1193,7 +1360,7 @@ async def test_an_audit_that_rest_does_not_answer_finds_nothing(autojump_clock):
         kept.rest.deaf = True
         await kept.flow(BTC, every_s=0.25, for_s=70)
         assert len(kept.stream.sessions) == 1
-        assert len(kept.rest.asked) == 2
+        assert [round(asked_s) for asked_s, _ in kept.rest.asked] == [1, 11, 21, 31, 41, 51, 61]
 
 
 async def test_nothing_is_audited_that_has_shown_nothing(autojump_clock):
@@ -1321,14 +1488,14 @@ async def test_nothing_is_current_again_after_the_loss_was_told(autojump_clock):
     for _ in range(20):
         async with keeping(draw=lambda: 0.9) as kept:
             kept.want(BTC, ETH)
-            await trio.sleep(1)
+            await trio.sleep(1.5)  # the first audit is over
 
-            def answer(key: Any, kept: Kept = kept, made_ms: int = now_ms() - 500) -> Any:
+            def answer(key: Any, kept: Kept = kept, made_ms: int = now_ms() - 1_000) -> Any:
                 kept.show(ETH)
                 return news(key, made_ms)
 
             kept.rest.answer = answer
-            await trio.sleep(1.3)
+            await trio.sleep(1.0)
             names = [call.name for call in kept.desk.told("lost", "take")]
             assert "take" not in names[names.index("lost") :]
             orders.add(len(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -11,17 +12,18 @@ import attrs
 import pytest
 import trio
 from paper_exchange import DAY_MS, Deal, TradeExchange
-from paper_streams import EPOCH_MS, Rest, asking, now_ms, trade
+from paper_streams import EPOCH_MS, Rest, asking, now_ms, ticker, trade
 
 from marketpipe.actors.hub import Hub, Subscription
 from marketpipe.actors.trade_desk import TradeDesk
 from marketpipe.core.requests import TradesRequest
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.errors import ExchangeUnavailable, UnknownMarket
-from marketpipe.models import Gap, Source, Trade
+from marketpipe.models import Gap, Priority, Source, Trade
 
 BTC, ETH, XRP = "KRW-BTC", "KRW-ETH", "KRW-XRP"
 TODAY_MS = EPOCH_MS - EPOCH_MS % DAY_MS
+REPAIR_S = 300.0
 
 
 def at(seconds: float) -> int:
@@ -95,7 +97,7 @@ async def at_work(snapshot_s: float = 5.0) -> AsyncIterator[Bench]:
     rest, hub = Rest(market.answer), Hub()
     async with asking(rest) as asker, trio.open_nursery() as nursery:
         listener = hub.attach(topics(BTC, ETH, XRP), policy="drop-oldest", depth=1000)
-        yield Bench(TradeDesk(asker, hub, snapshot_s), hub, rest, market, listener, nursery)
+        yield Bench(TradeDesk(asker, hub, snapshot_s, REPAIR_S), hub, rest, market, listener, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -584,3 +586,121 @@ async def test_trades_of_other_markets_keep_their_place_beside_what_a_mending_te
             told.sequential_id for told in (*before, *after)
         ]
         assert isinstance(told[count], Gap)
+
+
+# -- what is lost without a trace ------------------------------------------------------------------------------
+
+
+def count(bench: Bench, *markets: str) -> None:
+    """The exchange's tickers, as they are now."""
+    tickers = {}
+    for market in markets:
+        made = [row for row in bench.market.made if row.market == market and row.trade_ms <= now_ms()]
+        volume = sum((row.volume for row in made), Decimal(0))
+        last_ms = max(row.trade_ms for row in made)
+        tickers[Topic(Line.TRADE, market)] = ticker(market, now_ms(), trade_ms=last_ms, volume=volume)
+    bench.desk.audited(tickers, now_ms())
+
+
+async def counted(bench: Bench, *markets: str) -> None:
+    """A connection whose trades of these have been counted once, with what that looks through."""
+    await begun(bench, *markets)
+    count(bench, *markets)
+    await trio.sleep(10)
+    assert bench.heard() == []
+    bench.rest.asked.clear()
+
+
+async def test_trades_that_add_up_are_not_asked_for(autojump_clock):
+    async with at_work() as bench:
+        await counted(bench, BTC, ETH)
+        for number in range(3, 9):
+            bench.take(bench.market.make(number, 10.0 * number))
+            count(bench, BTC, ETH)
+            await trio.sleep(10)
+        assert bench.rest.asked == []
+
+
+async def test_a_trade_that_the_stream_swallowed_is_found_by_counting(autojump_clock):
+    """Nobody was told of a loss, because nobody knew of any: the hole is told closed, and what was missing follows."""
+    async with at_work() as bench:
+        await counted(bench, BTC, ETH)
+        bench.market.make(3, 21)
+        await trio.sleep(2)
+        bench.take(bench.market.make(4, 22))
+        bench.take(bench.market.make(4, 22, ETH))
+        assert bench.heard() == [4, 4]
+        count(bench, BTC, ETH)
+        await trio.sleep(5)
+        closed, *found = bench.heard()
+        assert isinstance(closed, Gap)
+        assert closed.repaired
+        assert closed.cause == "trades were made that the stream did not tell"
+        assert closed.start_ms <= at(21) <= closed.end_ms
+        assert found == [3]
+        assert {key.market for _, key in bench.rest.asked} == {BTC}
+        assert (bench.desk.tally.gaps, bench.desk.tally.repaired, bench.desk.tally.trades_repaired) == (1, 1, 1)
+
+
+async def test_a_trade_that_is_still_on_its_way_is_no_loss(autojump_clock):
+    async with at_work() as bench:
+        await counted(bench, BTC)
+        made = bench.market.make(3, 19)
+        count(bench, BTC)
+        await trio.sleep(1.5)
+        bench.take(made)
+        await trio.sleep(10)
+        assert bench.rest.asked == []
+
+
+async def test_nobody_waits_for_a_check(autojump_clock):
+    """Whatever else is asked goes first; a hole, for which consumers wait, is asked for as others are."""
+    async with at_work() as bench:
+        await counted(bench, BTC)
+        bench.market.make(3, 20)
+        count(bench, BTC)
+        await trio.sleep(5)
+        assert set(bench.rest.priorities) == {Priority.LOW}
+        bench.rest.priorities.clear()
+        bench.lose(BTC)
+        bench.market.make(4, 26)
+        await trio.sleep(2)
+        bench.connect(BTC)
+        bench.take(trade(4, at(26)), snapshot=True)
+        await trio.sleep(5)
+        assert set(bench.rest.priorities) == {Priority.NORMAL}
+
+
+async def test_who_was_released_is_not_counted(autojump_clock):
+    async with at_work() as bench:
+        await counted(bench, BTC)
+        bench.market.make(3, 20)
+        count(bench, BTC)
+        bench.desk.release(topics(BTC), now_ms())
+        await trio.sleep(10)
+        assert bench.rest.asked == []
+
+
+async def test_live_trades_do_not_wait_for_a_hole_for_ever(autojump_clock):
+    """While REST is out of order nobody knows what was missed; what is live is worth more than that."""
+
+    def down(request: Any) -> Any:
+        raise ExchangeUnavailable("HTTP 503", status=503)
+
+    async with at_work() as bench:
+        await begun(bench, BTC)
+        bench.lose(BTC)
+        bench.market.make(3, 11)
+        bench.rest.answer = down
+        bench.connect(BTC)
+        bench.take(trade(3, at(11)), snapshot=True)
+        await trio.sleep(REPAIR_S - 20)
+        bench.take(trade(4, now_ms()))
+        assert [type(event) for event in bench.heard()] == [Gap]
+        await trio.sleep(35)
+        closed, *rest = bench.heard()
+        assert not closed.repaired
+        assert closed.proof == "REST did not tell for 300 s: HTTP 503"
+        assert rest == [3, 4]
+        bench.take(trade(5, now_ms()))
+        assert bench.heard() == [5]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paper_exchange import NOW_MS, trade
 
 from marketpipe.core import delivered
-from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, Delivered
+from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, KEEP_IDS_MS, Delivered
 from marketpipe.models import Trade
 
 
 def deal(after_ms: int, number: int = 0) -> Trade:
-    return trade(NOW_MS + after_ms, (NOW_MS + after_ms) * 10_000 + number)
+    row = trade(NOW_MS + after_ms, (NOW_MS + after_ms) * 10_000 + number)
+    return attrs.evolve(row, volume=Decimal(1 + number % 5) / 8)
 
 
 def filled(*trades: Trade) -> Delivered:
@@ -33,14 +37,16 @@ def test_a_trade_is_new_once():
     st.lists(st.tuples(st.sampled_from([0, 0, 1, 5, 20]), st.integers(-12, 0)), min_size=1, max_size=120),
     st.integers(1, 10),
     st.integers(0, 40),
+    st.integers(0, 80),
     st.integers(10, 30),
 )
 def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
-    steps: list[tuple[int, int]], keep: int, keep_ms: int, keep_at_most: int
+    steps: list[tuple[int, int]], keep: int, keep_ms: int, ids_ms: int, keep_at_most: int
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delivered, "KEEP", keep)
         patch.setattr(delivered, "KEEP_MS", keep_ms)
+        patch.setattr(delivered, "KEEP_IDS_MS", ids_ms)
         patch.setattr(delivered, "KEEP_AT_MOST", keep_at_most)
         memory, at_ms, told = Delivered(), 0, []
         for number, (step_ms, late_ms) in enumerate(steps):
@@ -53,13 +59,27 @@ def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
     times = [row.trade_ms for row in told]
     recent = [row for row in told if row.trade_ms >= times[-1] - keep_ms]
     for row in (told[-keep:] + recent)[-keep_at_most:]:
-        assert memory.knows(row)
+        assert row.sequential_id in memory.by_id
+    by_id_alone = [row for row in told if row.trade_ms >= times[-1] - ids_ms]
+    assert all(map(memory.has, by_id_alone[-keep_at_most:]))
     ties = max(map(times.count, times))
     assert len(memory.by_id) <= min(max(keep, len(recent)), keep_at_most) + ties
     assert memory.by_id.items() <= untrimmed.items()
     # What is not remembered lies below the floor, and nothing above the floor was forgotten.
-    assert all(row.sequential_id in memory.by_id for row in told if delivered.rank(row) > memory.floor)
-    assert all(row.sequential_id in memory.by_id for row in told if row.trade_ms >= memory.forgotten_ms)
+    assert all(memory.has(row) for row in told if delivered.rank(row) > memory.floor)
+    assert all(memory.has(row) for row in told if row.trade_ms >= memory.forgotten_ms)
+    assert all(map(memory.knows, told))
+    assert not any(map(memory.add, filter(memory.has, told)))
+    for at_ms in {-1, *times}:
+        sums = memory.told(at_ms)
+        if sums is None:
+            assert at_ms < max(row.trade_ms for row in told if row.sequential_id not in memory.by_id) + 1
+            continue
+        assert sums.before == sum(row.volume for row in told if row.trade_ms < at_ms)
+        assert sums.until == sum(row.volume for row in told if row.trade_ms <= at_ms)
+        assert sums.least == min((row.volume for row in told if row.trade_ms == at_ms), default=0)
+    newest = memory.newest(3, clear_ms=0)
+    assert newest is None or list(newest) == told[-1:-4:-1]
 
 
 def test_memory_is_trimmed_to_a_hundred_in_a_long_stream():
@@ -75,7 +95,19 @@ def test_of_a_flood_the_newest_are_remembered():
     assert len(memory.by_id) == 3 * KEEP_AT_MOST
     memory.trim()
     assert len(memory.by_id) == KEEP_AT_MOST
-    assert memory.forgotten_ms == NOW_MS + 2 * KEEP_AT_MOST // 10
+    assert not memory.has(deal(KEEP_AT_MOST // 10 - 1))
+    assert memory.has(deal(KEEP_AT_MOST // 10))
+    assert memory.forgotten_ms == NOW_MS + KEEP_AT_MOST // 10
+
+
+def test_ids_of_the_last_minute_are_remembered_and_no_more():
+    memory = Delivered()
+    for number in range(4_000):
+        memory.add(deal(100 * number))
+    last_ms = memory.forgotten_ms - NOW_MS
+    assert 400_000 - KEEP_IDS_MS - 20_000 < last_ms <= 400_000 - KEEP_IDS_MS
+    assert not memory.has(deal(last_ms - 1))
+    assert memory.has(deal(last_ms + 99))
 
 
 def test_what_was_forgotten_counts_as_known():

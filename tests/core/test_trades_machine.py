@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from paper_exchange import DAY_MS, NOW_MS, PAGE, trade
 
 from marketpipe.core import delivered, mending, trades
+from marketpipe.core.mending import SLACK_MS
 from marketpipe.core.requests import TradesRequest
 from marketpipe.core.trades import TradeFlow
 from marketpipe.models import Gap, Trade
@@ -28,6 +29,8 @@ STAMP_MS = 60  # from made to published
 WIRE_MS = 20
 SNAPSHOT_MS = 170
 NO_SNAPSHOT_MS = 5_000
+COUNT_EVERY_MS = 10_000
+LAST_COUNTS = 60  # after false alarms they are looked at more rarely
 SETTLE_MS = 500  # how long the mender waits before each look at REST
 
 
@@ -70,6 +73,7 @@ class Plot:
 
     ``by_id``: REST orders and continues by id, otherwise by time. ``by_time``: a snapshot shows the trade that was made
     last, otherwise the one that was published last. ``patience``: looks at REST before a doubt is given up.
+    ``unheard``: when the stream tells nothing that is published, and goes on as if nothing was.
     """
 
     start_ms: int
@@ -80,6 +84,7 @@ class Plot:
     by_id: bool
     by_time: bool
     patience: int | None
+    unheard: tuple[tuple[int, int], ...] = ()
 
 
 @st.composite
@@ -138,6 +143,12 @@ def plots(draw: st.DrawFn) -> Plot:
         by_id=draw(st.booleans()),
         by_time=draw(st.booleans()),
         patience=draw(st.sampled_from([None, None, None, 0, 1])),
+        unheard=tuple(
+            (published[first], published[first] + lasts_ms)
+            for first, lasts_ms in draw(
+                st.lists(st.tuples(st.integers(0, len(published) - 1), st.integers(1, 2_500)), max_size=3)
+            )
+        ),
     )
 
 
@@ -169,6 +180,9 @@ class Market:
             if self.is_streamed(deal):
                 for after_ms in {0, deal.repeated_ms or 0}:
                     self._frame(deal.published_ms, deal.published_ms + WIRE_MS + after_ms, deal.trade, snapshot=False)
+        last_ms = max([deal.published_ms for deal in self.plot.deals] + [item.again_ms for item in self.plot.breaks])
+        for at_ms in range(self.plot.start_ms + 1_000, last_ms + LAST_COUNTS * COUNT_EVERY_MS, COUNT_EVERY_MS):
+            self._at(at_ms, self._count)
         while self._agenda:
             now_ms, _, act = heapq.heappop(self._agenda)
             act(now_ms)
@@ -180,6 +194,7 @@ class Market:
         """Whether it is published while a subscription runs and reaches us before that connection breaks."""
         sent_ms = deal.published_ms
         down = any(item.at_ms < sent_ms <= item.again_ms for item in self.plot.breaks)
+        down = down or any(start_ms <= sent_ms < end_ms for start_ms, end_ms in self.plot.unheard)
         return sent_ms > self.plot.start_ms and not down and self._arrives(sent_ms, sent_ms + WIRE_MS)
 
     # -- the stream
@@ -233,6 +248,14 @@ class Market:
 
     # -- REST
 
+    def _count(self, asked_ms: int) -> None:
+        shown = [deal for deal in self.plot.deals if deal.published_ms <= asked_ms - next(self._lags)]
+        if shown:
+            last = max(shown, key=self._published).trade
+            day = last.trade_ms // DAY_MS
+            volume = sum(deal.trade.volume for deal in shown if deal.trade.trade_ms // DAY_MS == day)
+            self._at(asked_ms + SLACK_MS, lambda _: self.flow.counted(last.trade_ms, volume, asked_ms))
+
     def _look(self, now_ms: int, looks: int) -> None:
         if self.flow.needs is None:
             self._mending = False
@@ -277,7 +300,8 @@ class Market:
 def played(plot: Plot) -> Market:
     # Little pages, and a memory that forgets within the plot.
     limits = [mock.patch.object(module, "TRADES_LIMIT", PAGE) for module in (mending, trades)]
-    with limits[0], limits[1], mock.patch.object(delivered, "KEEP", 10):
+    forgets = [mock.patch.object(delivered, "KEEP", 10), mock.patch.object(delivered, "KEEP_IDS_MS", 30_000)]
+    with limits[0], limits[1], forgets[0], forgets[1]:
         market = Market(plot)
         market.play()
     return market
