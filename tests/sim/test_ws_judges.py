@@ -23,9 +23,11 @@ from marketpipe.sim import SpawnedSimulator, World, spawn_simulator
 pytestmark = [pytest.mark.socket, pytest.mark.slow]
 
 SAMPLE = ("KRW-BTC", "KRW-ETH", "KRW-XRP")
-# How long a judge listens, and how long before its end the last trade may have happened to be heard for certain.
-LISTEN_S = 6.0
+# How long a judge listens to trades, how long before its end the last one may have happened to be heard for certain,
+# and how long it waits for as much as it wants to see.
+LISTEN_S = 5.0
 LAG_MS = 1_000
+PATIENCE_S = 60.0
 
 
 def e8(value: int) -> float:
@@ -60,11 +62,13 @@ async def judge_with_ccxt(sim: SpawnedSimulator, work: Callable[[Any], Awaitable
     return await trio.to_thread.run_sync(asyncio.run, main())
 
 
-async def watched(watch: Callable[[], Awaitable[Any]], pick: Callable[[Any], Any]) -> list[Any]:
-    """What ``watch`` gives, over and over, for as long as a judge listens."""
+async def watched(
+    watch: Callable[[], Awaitable[Any]], pick: Callable[[Any], Any], count: int | None = None
+) -> list[Any]:
+    """What ``watch`` gives, over and over: ``count`` times, or for as long as a judge listens."""
     seen: list[Any] = []
-    end_ms = SystemClock().now_ms() + LISTEN_S * 1000
-    while (left_s := (end_ms - SystemClock().now_ms()) / 1000) > 0:
+    end_ms = SystemClock().now_ms() + (LISTEN_S if count is None else PATIENCE_S) * 1000
+    while len(seen) != count and (left_s := (end_ms - SystemClock().now_ms()) / 1000) > 0:
         try:
             seen.append(pick(await asyncio.wait_for(watch(), left_s)))
         except TimeoutError:
@@ -107,12 +111,12 @@ async def test_ccxt_watches_tickers():
 
     async def work(client: Any) -> list[Any]:
         return await watched(
-            lambda: client.watch_ticker("BTC/KRW"), lambda ticker: tuple(ticker[name] for name in names)
+            lambda: client.watch_ticker("BTC/KRW"), lambda ticker: tuple(ticker[name] for name in names), 4
         )
 
     async with spawn_simulator(markets=10) as sim:
         seen = await judge_with_ccxt(sim, work)
-    assert len(seen) >= 2  # the snapshot, and a change
+    assert len(seen) == 4  # the snapshot, and changes
     for ticker in seen:
         true = sim.world.ticker("KRW-BTC", ticker[-1])
         prices = (true.last.price, true.opening, true.high, true.low, true.previous_close)
@@ -124,11 +128,11 @@ async def test_ccxt_watches_order_books():
         def pick(book: dict[str, Any]) -> tuple[Any, ...]:
             return book["timestamp"], [list(level) for level in book["bids"]], [list(level) for level in book["asks"]]
 
-        return await watched(lambda: client.watch_order_book("BTC/KRW"), pick)
+        return await watched(lambda: client.watch_order_book("BTC/KRW"), pick, 12)
 
     async with spawn_simulator(markets=10) as sim:
         seen = await judge_with_ccxt(sim, work)
-    assert len(seen) > 10
+    assert len(seen) == 12
     for at_ms, bids, asks in seen:
         true = sim.world.orderbook("KRW-BTC", at_ms)
         assert true.changed_ms == at_ms
