@@ -2,11 +2,14 @@
 
 import logging
 
+from marketpipe.actors.backfill import Job
 from marketpipe.actors.hub import Subscription
 from marketpipe.client import Client
-from marketpipe.config import Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
+from marketpipe.config import Buffers, CacheOptions, Collecting, Config, Limits, Retry, Subscriptions
 from marketpipe.core.buffers import SubscriptionStatistics
+from marketpipe.core.collection import CollectionState, CollectionSummary, Explanation
 from marketpipe.core.freshness import Freshness
+from marketpipe.core.progress import JobState, Outcome, Progress, Report
 from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import (
     BadPayload,
@@ -40,16 +43,17 @@ from marketpipe.models import (
     Trade,
 )
 from marketpipe.pipeline import open_pipeline, run_pipeline
-from marketpipe.status import ConnectionStatus, Status, SubscriptionState, SubscriptionStatus
+from marketpipe.status import ConnectionStatus, Status, StoreStatus, SubscriptionState, SubscriptionStatus
 
 # fmt: off
 __all__ = [
     "BadPayload", "Banned", "Batch", "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change",
-    "Client", "Config", "ConnectionStatus", "ExchangeError", "ExchangeUnavailable", "Freshness", "Gap", "Level",
-    "Limits", "Line", "Market", "MarketPipeError", "Orderbook", "PipelineClosed", "PipelineCrashed", "Priority",
-    "RateLimited", "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "SubscriberLagged", "Subscription",
-    "SubscriptionState", "SubscriptionStatistics", "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe",
-    "Topic", "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
+    "Client", "Collecting", "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "ExchangeError",
+    "ExchangeUnavailable", "Explanation", "Freshness", "Gap", "Job", "JobState", "Level", "Limits", "Line", "Market",
+    "MarketPipeError", "Orderbook", "Outcome", "PipelineClosed", "PipelineCrashed", "Priority", "Progress",
+    "RateLimited", "Report", "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "StoreStatus",
+    "SubscriberLagged", "Subscription", "SubscriptionState", "SubscriptionStatistics", "SubscriptionStatus",
+    "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

@@ -8,7 +8,7 @@ answers in the order of the question. It has no policy of its own, and no timeou
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -16,16 +16,20 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import attrs
 import trio
 
+from marketpipe.actors.backfill import Backfill, Job
 from marketpipe.actors.batcher import Batcher
 from marketpipe.actors.cache import Cache, CacheView, Reader
 from marketpipe.actors.hub import Subscription
 from marketpipe.actors.mailbox import LEFT, Ask, ask
 from marketpipe.actors.messages import Answers, Question
 from marketpipe.actors.subscriptions import Subscriptions
+from marketpipe.actors.writer import Writer
+from marketpipe.collected import Collected
 from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.buffers import Policy
+from marketpipe.core.collection import CollectionSummary, Explanation
 from marketpipe.core.expiring import MISSING
 from marketpipe.core.listing import MarketList
 from marketpipe.core.meter import Meter
@@ -33,7 +37,8 @@ from marketpipe.core.paging import trade_walk
 from marketpipe.core.ranges import bar_range, positive_count
 from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, TradesRequest
 from marketpipe.core.symbols import normalise, normalise_all
-from marketpipe.core.topics import Line, Topic
+from marketpipe.core.timeframes import Timeframe
+from marketpipe.core.topics import STREAMED, Line, Topic
 from marketpipe.errors import ExchangeError, MarketPipeError, PipelineClosed, UnknownMarket
 from marketpipe.listening import Listening
 from marketpipe.models import Batch, Candle, CandleSeries, Market, Orderbook, Priority, Ticker, Trade
@@ -45,6 +50,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 BOOK_DEPTH = 30
+NO_STORE = "this pipeline was opened without a database"
 
 _LINES = {Group.TICKER: Line.TICKER, Group.ORDERBOOK: Line.ORDERBOOK}
 
@@ -74,6 +80,9 @@ class Client:
     _batcher: Batcher
     _cache: Cache
     _subscriptions: Subscriptions | None
+    _collected: Collected | None = None
+    _backfill: Backfill | None = None
+    _writer: Writer | None = None
     _meter: Meter = attrs.field(factory=Meter, init=False)
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
     _closed: bool = attrs.field(default=False, init=False)
@@ -240,6 +249,128 @@ class Client:
 
         return await self._each("get_candle", symbols, None, priority, of)
 
+    async def iterate_candle(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        *,
+        start: datetime | int,
+        end: datetime | int | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> AsyncGenerator[CandleSeries]:
+        """The closed bars that open in ``[start, end)``, oldest first, some thousands at a time.
+
+        ``async for bars in market.iterate_candle("KRW-BTC", "1m", start=...)``: a million bars take no more memory than
+        a few thousand. What is missing is fetched and stored on the way. Otherwise as `get_candle`.
+        """
+        parsed, (start_ms, end_ms) = timeframes.parse(timeframe), _moments(start, end)
+        name, collected = normalise(symbol), self._collecting()
+        self._begin(None, priority)
+        await self._know_the_time(priority)
+        async for bars in collected.iterate(name, parsed, start_ms, end_ms, priority):
+            yield CandleSeries(name, parsed, bars)
+
+    @overload
+    async def explain_candle(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first wins
+        self,
+        symbols: str,
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+    ) -> Explanation: ...
+    @overload
+    async def explain_candle(
+        self,
+        symbols: Iterable[str],
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+    ) -> Batch[Explanation]: ...
+    async def explain_candle(
+        self,
+        symbols: str | Iterable[str],
+        timeframe: str = "1m",
+        *,
+        count: int | None = None,
+        start: datetime | int | None = None,
+        end: datetime | int | None = None,
+    ) -> Explanation | Batch[Explanation]:
+        """What `get_candle` with the same words would find stored, what is missing, and what that would cost.
+
+        No candle is asked for. See `Explanation`.
+        """
+        wanted = BarsWanted(timeframes.parse(timeframe), bar_range(count, start, end))
+        collected = self._collecting()
+
+        async def of(name: str) -> _Found[Explanation]:
+            await self._know_the_time(Priority.NORMAL)
+            return _Found(await collected.explain(name, wanted), True)
+
+        return await self._each("explain_candle", symbols, None, Priority.NORMAL, of)
+
+    async def collection_summary(
+        self,
+        symbol: str,
+        timeframe: str = "1m",
+        *,
+        start: datetime | int,
+        end: datetime | int | None = None,
+    ) -> CollectionSummary:
+        """What is known of each slot in ``[start, end)``: a bar, proven empty, never asked for, or failed.
+
+        Nothing is asked of the exchange. See `CollectionSummary`.
+        """
+        parsed, (start_ms, end_ms) = timeframes.parse(timeframe), _moments(start, end)
+        name, collected = normalise(symbol), self._collecting()
+        self._begin(None, Priority.NORMAL)
+        return await collected.summary(name, parsed, start_ms, end_ms)
+
+    async def start_backfill(
+        self,
+        symbols: str | Iterable[str],
+        timeframe: str | Iterable[str] = "1m",
+        *,
+        start: datetime | int,
+        end: datetime | int | None = None,
+        priority: Priority = Priority.LOW,
+    ) -> Job:
+        """Collect the bars that open in ``[start, end)`` (up to now) into the database, in the background.
+
+        Only what is not proven yet is asked for; the same job started again continues where this one was, however it
+        ended. Several symbols and timeframes take turns. See `Job`: ``progress()``, ``pause()``, ``resume()``,
+        ``cancel()``, ``await job.wait()``. Raises `StoreError` if the database is open for reading only.
+        """
+        names = (normalise(symbols),) if isinstance(symbols, str) else normalise_all(symbols)
+        if not names:
+            raise ValueError("a backfill needs at least one symbol, was given none")
+        spellings = [timeframe] if isinstance(timeframe, str) else list(timeframe)
+        parsed = list(dict.fromkeys(timeframes.parse(each) for each in spellings))
+        if not parsed:
+            raise ValueError("a backfill needs at least one timeframe, was given none")
+        start_ms, end_ms = _moments(start, end)
+        self._begin(None, priority)
+        if self._backfill is None:
+            raise RuntimeError(NO_STORE)
+        await self._know_the_time(Priority.NORMAL)
+        series = [(name, each) for each in parsed for name in names]
+        return self._backfill.start(series, start_ms, end_ms, priority)
+
+    def _collecting(self) -> Collected:
+        if self._closed:
+            raise PipelineClosed(LEFT)
+        if self._collected is None:
+            raise RuntimeError(NO_STORE)
+        return self._collected
+
+    async def _know_the_time(self, priority: Priority) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self._batcher.knows_the_time:
+            await self._learn_the_time(priority)
+
     @overload
     async def get_market(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first signature wins
         self, symbols: str, *, max_age_s: float | None = None, priority: Priority = Priority.NORMAL
@@ -373,6 +504,8 @@ class Client:
             given_up=self._meter.given_up(),
             connections={} if self._subscriptions is None else self._subscriptions.connections(),
             subscriptions={} if self._subscriptions is None else self._subscriptions.subscriptions(),
+            store=None if self._writer is None else self._writer.status(),
+            jobs=() if self._backfill is None else self._backfill.snapshots(),
             symbols_per_second=self._meter.symbols / uptime_s if uptime_s > 0 else 0.0,
         )
 
@@ -527,16 +660,26 @@ class Client:
     async def _candles(self, name: str, wanted: BarsWanted, priority: Priority) -> _Found[CandleSeries]:
         streamed = self._streamed_bars(name, wanted)
         if streamed is not None:
+            self._noticed_bars(name, wanted.timeframe)
             await trio.lowlevel.checkpoint()
             return _Found(CandleSeries(name, wanted.timeframe, streamed), True)
 
         def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
             return self._view.candles(request, None)
 
-        if wanted.needs_the_time and not self._batcher.knows_the_time:
+        if (self._collected is not None or wanted.needs_the_time) and not self._batcher.knows_the_time:
             await self._learn_the_time(priority)
+        if self._collected is not None:
+            bars = await self._collected.bars(name, wanted, priority)
+            if wanted.range.end_ms is None:
+                self._noticed_bars(name, wanted.timeframe)
+            return _Found(CandleSeries(name, wanted.timeframe, bars.bars), bars.from_memory)
         found = await self._walk(bars_walk(name, wanted, self._batcher.exchange_now_ms()), read, priority)
         return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
+
+    def _noticed_bars(self, name: str, timeframe: Timeframe) -> None:
+        if self._subscriptions is not None and timeframe in STREAMED:
+            self._subscriptions.read(Line.CANDLE, (name,), timeframe)
 
     def _streamed_bars(self, name: str, wanted: BarsWanted) -> tuple[Candle, ...] | None:
         count = wanted.range.count
@@ -592,6 +735,12 @@ def _value(answer: T | MarketPipeError) -> T:
     if isinstance(answer, MarketPipeError):
         raise answer.copy()
     return answer
+
+
+def _moments(start: datetime | int, end: datetime | int | None) -> tuple[int, int | None]:
+    asked = bar_range(None, start, end)
+    assert asked.start_ms is not None
+    return asked.start_ms, asked.end_ms
 
 
 def _listed(markets: MarketList) -> dict[str, Market | MarketPipeError]:

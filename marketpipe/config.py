@@ -6,6 +6,7 @@ environment.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ import attrs
 
 from marketpipe.core.freshness import Freshness
 
-__all__ = ["REGIONS", "Buffers", "CacheOptions", "Config", "Limits", "Retry", "Subscriptions"]
+__all__ = ["REGIONS", "Buffers", "CacheOptions", "Collecting", "Config", "Limits", "Retry", "Subscriptions"]
 
 # Hosts by region; listings and books differ between them (reference/rest-api-guide, 2026-10-06).
 REGIONS = {
@@ -149,6 +150,34 @@ class Buffers:
     candles: int = attrs.field(default=50, validator=_whole(lambda value: value >= 3, "of at least 3"))
 
 
+@attrs.frozen(kw_only=True)
+class Collecting:
+    """How bars are stored, and collected in the background.
+
+    ``batch_rows``: rows in one transaction; ``flush_s``: the longest that any waits for company. ``kept_rows``: rows
+    that may wait for a database that cannot be written; then a backfill waits too. ``retry_base_s``, ``retry_cap_s``:
+    full-jitter back-off of a transaction that failed. ``leave_s``: how long leaving waits for the last ones.
+    ``pages_at_once``: pages of candles that one backfill, or one question, has in flight at most.
+    ``tries``: how often a page that cannot be read, or is refused, is asked for before its span is given up.
+    """
+
+    batch_rows: int = attrs.field(default=200, validator=COUNT)
+    flush_s: float = attrs.field(default=1.0, validator=POSITIVE)
+    kept_rows: int = attrs.field(default=20_000, validator=COUNT)
+    retry_base_s: float = attrs.field(default=0.5, validator=POSITIVE)
+    retry_cap_s: float = attrs.field(default=30.0, validator=POSITIVE)
+    leave_s: float = attrs.field(default=1.5, validator=POSITIVE)
+    pages_at_once: int = attrs.field(default=20, validator=COUNT)
+    tries: int = attrs.field(default=5, validator=COUNT)
+
+
+def _path(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"Config.{attribute.name} must be a path or ':memory:', was {value!r}")
+    if value is not None and not os.fspath(value):
+        raise ValueError(f"Config.{attribute.name} must be a path or ':memory:', was {value!r}")
+
+
 def _known_region(instance: object, attribute: attrs.Attribute[str], value: str) -> None:
     if value not in tuple(REGIONS):
         raise ValueError(f"Config.region must be one of {', '.join(REGIONS)}, was {value!r}")
@@ -183,7 +212,9 @@ class Config:
     """All options of a pipeline.
 
     ``region``: kr, sg, id or th. ``base_url``: another address of the REST API, instead of the region's. ``ws_url``:
-    another address of the public WebSocket; without it, it is found at the host of the REST API.
+    another address of the public WebSocket; without it, it is found at the host of the REST API. ``store``: the
+    database of candles, a path or ``":memory:"``; without it, a file in the user's data folder for each region, and
+    memory for any other address: what a simulator invents does not belong among what was real.
     """
 
     region: str = attrs.field(default="kr", validator=_known_region)
@@ -196,6 +227,19 @@ class Config:
         factory=Subscriptions, validator=attrs.validators.instance_of(Subscriptions)
     )
     buffers: Buffers = attrs.field(factory=Buffers, validator=attrs.validators.instance_of(Buffers))
+    store: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
+    collecting: Collecting = attrs.field(factory=Collecting, validator=attrs.validators.instance_of(Collecting))
+
+    @property
+    def store_path(self) -> str:
+        """Where the database of candles is."""
+        if self.store is not None:
+            return os.fspath(self.store)
+        if self.base_url is not None:
+            return ":memory:"
+        import platformdirs  # for the one who has not said where
+
+        return str(platformdirs.user_data_path("marketpipe", appauthor=False) / f"upbit-{self.region}.db")
 
     @property
     def rest_url(self) -> str:

@@ -14,9 +14,16 @@
       exchange ───frames───> Subscriptions ──────────┴─────────> Hub ──> stream_ticker() ...
         (upbit.ws)            owns connections,                   ^
                               watches, mends                      │ bars, each FINAL once
-                                └───bars──> Deduplicator ─────────┘
+                                │ └─bars──> Deduplicator ─────────┘
+                                │ bars that are proven
+                                v
+      callers ── get_candle() ──> Archive ──reads──> Store        (store.sqlite)
+                 start_backfill()   │ pieces            ^
+                                    └──> Writer ────────┘
+                                         owns what is not stored yet
 
-Data flows one way, from the exchange through the cache and the hub to the callers; only questions go the other way.
+Data flows one way, from the exchange through the cache and the hub to the callers, and through the writer to the
+database; only questions go the other way.
 """
 
 from __future__ import annotations
@@ -31,7 +38,9 @@ from typing import Any
 import attrs
 import trio
 
+from marketpipe.actors.archive import Archive, ReadableStore
 from marketpipe.actors.asker import Asker
+from marketpipe.actors.backfill import Backfill
 from marketpipe.actors.batcher import Batcher, Exchange
 from marketpipe.actors.cache import Cache
 from marketpipe.actors.connection import StreamExchange
@@ -39,13 +48,16 @@ from marketpipe.actors.deduplicator import BarMessage, Deduplicator
 from marketpipe.actors.hub import Hub
 from marketpipe.actors.mailbox import Ask
 from marketpipe.actors.messages import Answered, Answers, Question
+from marketpipe.actors.pages import Pages
 from marketpipe.actors.subscriptions import Subscriptions
+from marketpipe.actors.writer import Runner, Writer, in_threads
 from marketpipe.client import Client
 from marketpipe.clock import Clock, SystemClock, monotonic_s
+from marketpipe.collected import Collected
 from marketpipe.config import Config
 from marketpipe.core.budgets import Budgets, Remains
 from marketpipe.core.pacing import Slots
-from marketpipe.core.requests import Group
+from marketpipe.core.requests import CandlesRequest, Group
 from marketpipe.core.topics import Line
 from marketpipe.errors import PipelineCrashed
 from marketpipe.models import Candle
@@ -66,6 +78,8 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     from marketpipe.upbit.ws import UpbitWebSocket
 
     chosen = attrs.evolve(config or Config(), **options)
+    from marketpipe.store.sqlite import SqliteStore
+
     clock = SystemClock()
     limits, subscriptions, buffers = chosen.limits, chosen.subscriptions, chosen.buffers
     stream = UpbitWebSocket(
@@ -78,7 +92,8 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
         frame_bytes=buffers.frame_bytes,
         tls=tls_context,
     )
-    with _shared_budgets(chosen) as budgets:
+    store = await trio.to_thread.run_sync(partial(SqliteStore.open, chosen.store_path, source=chosen.rest_url))
+    with store, _shared_budgets(chosen) as budgets:
         async with (
             UpbitRest(
                 chosen.rest_url,
@@ -88,7 +103,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
                 deadline_s=limits.deadline_s,
                 max_connections=limits.per_second * len(Group),  # one for every request slot there is
             ) as exchange,
-            run_pipeline(chosen, exchange, clock=clock, stream=stream, budgets=budgets) as client,
+            run_pipeline(chosen, exchange, clock=clock, stream=stream, budgets=budgets, store=store) as client,
         ):
             yield client
 
@@ -102,12 +117,15 @@ async def run_pipeline(
     stream: StreamExchange | None = None,
     draw: Callable[[], float] | None = None,
     budgets: Budgets | None = None,
+    store: ReadableStore | None = None,
+    runner: Callable[[], Runner] = in_threads,
 ) -> AsyncGenerator[Client]:
     """The pipeline over any `Exchange` and `Clock`: for tests, benches and simulators. See `open_pipeline`.
 
     ``stream`` is the exchange's WebSocket side; without it, everything is asked and nothing can be listened to.
     ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter. ``budgets`` are shared with other pipelines to
-    the same exchange; without them, this one is alone there.
+    the same exchange; without them, this one is alone there. ``store`` is the database of candles; without it nothing
+    is kept, and nothing can be collected. ``runner`` makes what runs its synchronous calls: threads, or `in_line`.
     """
     # 0: a rendezvous, so that a question is never left in the buffer of an actor that has died.
     questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
@@ -123,6 +141,12 @@ async def run_pipeline(
     # nobody either.
     bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
     deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles, hub.tell)
+    writer = archive = pages = backfill = collected = None
+    if store is not None:
+        writer = Writer(store, runner(), clock, config.collecting, jitter)
+        archive = Archive(store, runner(), writer)
+        pages = Pages(Asker(questions.clone()), archive, config.collecting.pages_at_once)
+        backfill = Backfill(pages, config.collecting, batcher.exchange_now_ms, jitter)
     subscriptions = None
     if stream is not None:
         subscriptions = Subscriptions(
@@ -137,8 +161,17 @@ async def run_pipeline(
             shared,
             jitter,
             lambda: batcher.exchange_now_ms() if batcher.knows_the_time else None,
+            None if archive is None else archive.add,
         )
-    client = Client(questions, cache.view, batcher, cache, subscriptions)
+    if pages is not None:
+        collected = Collected(
+            pages,
+            batcher.exchange_now_ms,
+            partial(_from_memory, cache),
+            config.limits.per_second,
+            subscriptions,
+        )
+    client = Client(questions, cache.view, batcher, cache, subscriptions, collected, backfill, writer)
     body_error: BaseException | None = None
     crash: BaseExceptionGroup[BaseException] | None = None
     try:
@@ -146,6 +179,9 @@ async def run_pipeline(
             await nursery.start(cache.run, name="cache")
             await nursery.start(deduplicator.run, name="deduplicator")
             await nursery.start(batcher.run, name="batcher")
+            if writer is not None and backfill is not None:
+                await nursery.start(writer.run, name="writer")
+                await nursery.start(backfill.run, name="backfill")
             if subscriptions is not None:
                 await nursery.start(subscriptions.run, name="subscriptions")
             try:
@@ -161,6 +197,10 @@ async def run_pipeline(
     outcome = body_error if crash is None else _at_the_border(crash, body_error)
     if outcome is not None:
         raise outcome
+
+
+def _from_memory(cache: Cache, request: CandlesRequest) -> Any:
+    return cache.view.candles(request, None)
 
 
 def _publish_bars(hub: Hub, candles: Sequence[Candle]) -> None:

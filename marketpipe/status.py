@@ -11,11 +11,12 @@ from marketpipe.core.expiring import CacheStatistics
 from marketpipe.core.freshness import Kind
 from marketpipe.core.meter import VerbStatistics
 from marketpipe.core.pacing import SlotStatistics
+from marketpipe.core.progress import Progress
 from marketpipe.core.requests import Group
 from marketpipe.core.topics import Line, Topic
 from marketpipe.models import Priority
 
-__all__ = ["ConnectionStatus", "Status", "SubscriptionState", "SubscriptionStatus"]
+__all__ = ["ConnectionStatus", "Status", "StoreStatus", "SubscriptionState", "SubscriptionStatus"]
 
 
 class SubscriptionState(StrEnum):
@@ -68,6 +69,27 @@ class ConnectionStatus:
 
 
 @attrs.frozen
+class StoreStatus:
+    """The database. ``read_only``: nothing can be written, and ``why``, in words.
+
+    ``rows_written``, ``rows_amended``, ``transactions``: since the start; amended are slots that had been stored
+    otherwise. ``rows_kept``: bars on their way to it. ``rows_let_go``: bars that were read and not stored, because too
+    many were kept. ``failures``: transactions that failed; ``trouble`` is what the last one said, "" when all is well.
+    """
+
+    path: str
+    read_only: bool
+    why: str
+    rows_written: int
+    rows_amended: int
+    transactions: int
+    rows_kept: int
+    rows_let_go: int
+    failures: int
+    trouble: str
+
+
+@attrs.frozen
 class Status:
     """A snapshot; every number counts since the pipeline was opened.
 
@@ -78,6 +100,7 @@ class Status:
     ``given_up``: callers whose deadline or cancellation ended their wait for the exchange.
     ``banned_for_s``: seconds until the exchange's block (418) is expected to end, 0.0 if there is none.
     ``connections``, ``subscriptions``: the live streams, by line and by topic.
+    ``store``: the database, None if the pipe has none. ``jobs``: collections in the background that have not ended.
     ``symbols_per_second``: symbols answered per second since the start. ``uptime_s``: how long that is.
     """
 
@@ -95,4 +118,6 @@ class Status:
     given_up: Mapping[Priority, int]
     connections: Mapping[Line, ConnectionStatus]
     subscriptions: Mapping[Topic, SubscriptionStatus]
+    store: StoreStatus | None
+    jobs: tuple[Progress, ...]
     symbols_per_second: float

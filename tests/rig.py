@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
 import trio
 
 from marketpipe import Client, Config, run_pipeline
+from marketpipe.actors.writer import in_line
 from marketpipe.clock import TrioClock
 from marketpipe.core.requests import Reply, Request
 from marketpipe.sim import SimConfig, SimExchange, SimTransport, memory_dial
+from marketpipe.store.sqlite import SqliteStore
 from marketpipe.upbit.rest import UpbitRest
 from marketpipe.upbit.ws import UpbitWebSocket
 
@@ -43,6 +45,7 @@ class Rig:
     sim: SimExchange
     exchange: Recorder
     clock: TrioClock
+    store: SqliteStore | None = None
 
     def greatest(self) -> int:
         """The greatest count of any group in any rolling second, as the exchange saw it."""
@@ -55,31 +58,53 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    config: Config | None = None, *, behind_s: int = 0, streams: bool = False, **options: Any
+    config: Config | None = None,
+    *,
+    behind_s: int = 0,
+    streams: bool = False,
+    store: SqliteStore | str | None = None,
+    **options: Any,
 ) -> AsyncIterator[Rig]:
     """Open a pipeline to a simulator of its own; ``options`` are `SimConfig` fields (40 markets by default).
 
     ``behind_s``: how far this machine's clock is behind the exchange's. ``streams``: with the WebSocket side.
+    ``store``: the database of candles, open or at this path (``":memory:"``).
     """
     clock = TrioClock(EPOCH_MS)
     our_clock = TrioClock(EPOCH_MS - behind_s * 1000)
     config = config or Config()
     sim = SimExchange(SimConfig(**{"markets": 40, "latency_s": 0.02, **options}), clock)
+    opened = SqliteStore.open(store, source="http://sim") if isinstance(store, str) else store
+    async with AsyncExitStack() as stack:
+        if isinstance(store, str):
+            stack.callback(opened.close)
+        rest = await stack.enter_async_context(_rest(sim, config, our_clock))
+        exchange = Recorder(rest)
+        stream = await stack.enter_async_context(stream_of(sim, config, our_clock)) if streams else None
+        market = await stack.enter_async_context(
+            run_pipeline(
+                config,
+                exchange,
+                clock=our_clock,
+                stream=stream,
+                draw=lambda: 0.5,
+                store=opened,
+                runner=lambda: in_line,
+            )
+        )
+        yield Rig(market, sim, exchange, clock, opened)
+
+
+def _rest(sim: SimExchange, config: Config, clock: TrioClock) -> UpbitRest:
     limits = config.limits
-    async with UpbitRest(
+    return UpbitRest(
         "http://sim",
-        clock=our_clock,
+        clock=clock,
         connect_s=limits.connect_s,
         read_s=limits.read_s,
         deadline_s=limits.deadline_s,
         transport=SimTransport(sim),
-    ) as rest:
-        exchange = Recorder(rest)
-        async with (
-            stream_of(sim, config, our_clock) if streams else nullcontext() as stream,
-            run_pipeline(config, exchange, clock=our_clock, stream=stream, draw=lambda: 0.5) as market,
-        ):
-            yield Rig(market, sim, exchange, clock)
+    )
 
 
 @asynccontextmanager

@@ -13,12 +13,14 @@ from marketpipe.actors.deduplicator import BarMessage, BarPage, Doubt, Forget, L
 from marketpipe.actors.desks import Tally
 from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
+from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.candles import HELD_AT_MOST, SETTLE_MS
+from marketpipe.core.history import Piece
 from marketpipe.core.live import is_overtaken
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import Gap, Priority, Ticker
+from marketpipe.models import CandleState, Gap, Priority, Ticker
 
 __all__ = ["CandleDesk"]
 
@@ -47,12 +49,16 @@ class _Doubted:
 
 @attrs.define(eq=False)
 class CandleDesk:
-    """The bars of every market and timeframe that somebody wants; ``send`` puts a message to the deduplicator."""
+    """The bars of every market and timeframe that somebody wants; ``send`` puts a message to the deduplicator.
+
+    ``archive`` gets what a second reading proves, for good: a bar that the stream alone has shown may lack a frame.
+    """
 
     _asker: Asker
     _hub: Hub
     _send: Callable[[BarMessage], None]
     _exchange_ms: Callable[[], int]
+    _archive: Callable[[Piece], object] | None = None
     tally: Tally = attrs.field(factory=Tally, init=False)
     _shown: dict[Topic, int] = attrs.field(factory=dict, init=False)
     _gaps: dict[Topic, Gap] = attrs.field(factory=dict, init=False)
@@ -233,12 +239,29 @@ class CandleDesk:
         if since_ms is not None and (_begins_by(page, since_ms) or len(page.candles) >= READ_AT_MOST):
             self._verified[page.topic] = max(since_ms, page.read_ms - SETTLE_MS)
         self._send(page)
+        if self._archive is not None:
+            piece = _settled(page)
+            if piece.start_ms < piece.end_ms:
+                self._archive(piece)
 
     def _give_up(self, topic: Topic, reason: str) -> None:
         self._doubts.pop(topic, None)
         gap = self._gaps.pop(topic, None)
         if gap is not None:
             self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
+
+
+def _settled(page: BarPage) -> Piece:
+    timeframe = page.topic.timeframe
+    assert timeframe is not None
+    assert page.from_ms is not None
+    end_ms = timeframes.floor(timeframe, page.read_ms - GRACE_MS)
+    bars = tuple(
+        attrs.evolve(bar, state=CandleState.FINAL)
+        for bar in sorted(page.candles, key=lambda bar: bar.open_ms)
+        if bar.open_ms < end_ms
+    )
+    return Piece(page.topic.market, timeframe, page.from_ms, end_ms, bars)
 
 
 def _begins_by(page: BarPage, ms: int) -> bool:

@@ -24,7 +24,7 @@ from marketpipe.actors.asker import Asker
 from marketpipe.actors.cache import Cache
 from marketpipe.actors.candle_desk import CandleDesk
 from marketpipe.actors.connection import Keeper, StreamExchange
-from marketpipe.actors.deduplicator import BarMessage, BarsView
+from marketpipe.actors.deduplicator import BarMessage, BarPage, BarsView
 from marketpipe.actors.desks import Desk, SnapshotDesk
 from marketpipe.actors.histories import Histories
 from marketpipe.actors.hub import Hub, Subscription
@@ -37,6 +37,8 @@ from marketpipe.core.budgets import Budgets
 from marketpipe.core.buffers import Policy
 from marketpipe.core.demand import Demand
 from marketpipe.core.exchange_time import ExchangeTime, SureTime
+from marketpipe.core.history import Piece
+from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Line, Topic
 from marketpipe.errors import UnknownMarket
 from marketpipe.models import Candle, Gap, Trade
@@ -50,7 +52,10 @@ EXPIRE_EVERY_S = 1.0
 
 @attrs.define(eq=False)
 class Subscriptions:
-    """State of the actor; `run` is the actor. ``rest_ms`` is the exchange's time as REST knows it."""
+    """State of the actor; `run` is the actor.
+
+    ``rest_ms`` is the exchange's time as REST knows it. ``archive`` gets the bars that were read a second time.
+    """
 
     _exchange: StreamExchange
     _asker: Asker
@@ -63,6 +68,7 @@ class Subscriptions:
     _budgets: Budgets
     _draw: Callable[[], float]
     _rest_ms: Callable[[], int | None]
+    _archive: Callable[[Piece], object] | None = None
     _time: ExchangeTime = attrs.field(factory=ExchangeTime, init=False)
     _sure: SureTime = attrs.field(factory=SureTime, init=False)
     _demand: Demand = attrs.field(init=False)
@@ -84,7 +90,7 @@ class Subscriptions:
         )
         self._trades = TradeDesk(self._asker, self._hub, options.snapshot_s, options.repair_s)
         self._periods = Periods(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
-        candles = CandleDesk(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms)
+        candles = CandleDesk(self._asker, self._hub, self._tell_deduplicator, self.exchange_ms, self._archive)
         self._desks = {
             Line.TICKER: SnapshotDesk(Line.TICKER, self._cache, self._hub, self._periods.take, self._periods.gap),
             Line.ORDERBOOK: SnapshotDesk(Line.ORDERBOOK, self._cache, self._hub),
@@ -141,12 +147,12 @@ class Subscriptions:
 
     # -- for the handle -----------------------------------------------------------------------------------------
 
-    def read(self, line: Line, markets: Iterable[str]) -> None:
+    def read(self, line: Line, markets: Iterable[str], timeframe: Timeframe | None = None) -> None:
         """These have just been read; what is read often gets a subscription by itself."""
         if self._options.auto:
             now_s = trio.current_time()
             for market in markets:
-                self._demand.read(Topic(line, market), now_s)
+                self._demand.read(Topic(line, market, timeframe), now_s)
 
     def newest_trades(self, market: str, count: int) -> tuple[Trade, ...] | None:
         """The newest ``count`` trades, newest first, if a live stream alone can vouch for them."""
@@ -161,6 +167,23 @@ class Subscriptions:
         if whole_from_ms is None or len(bars) < count or bars[-count].open_ms < whole_from_ms:
             return None
         return bars[-count:]
+
+    def whole_bars(self, topic: Topic) -> tuple[int, tuple[Candle, ...]] | None:
+        """All bars that exist from a moment on, which comes first, if a live stream vouches for them."""
+        carrier = _carrier(topic)
+        whole_from_ms = self._bars.whole_from_ms(topic)
+        if whole_from_ms is None or not self._keepers[carrier.line].is_active(carrier):
+            return None
+        return whole_from_ms, self._bars.bars(topic)
+
+    def is_live(self, topic: Topic) -> bool:
+        """Whether bars of ``topic`` flow at this moment, over a stream of their own."""
+        return _carrier(topic) == topic and self._keepers[topic.line].is_active(topic)
+
+    def page_read(self, topic: Topic, candles: tuple[Candle, ...], read_ms: int) -> None:
+        """The newest bars, read from REST at ``read_ms`` or later, while ``topic`` was live: nothing lies between."""
+        if self.is_live(topic):
+            self._tell_deduplicator(BarPage(topic, candles, read_ms))
 
     @asynccontextmanager
     async def listen(

@@ -8,10 +8,11 @@ and holds the half-open time ``[open_ms, next_open(open_ms))``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
-__all__ = ["Timeframe", "bars_between", "ceil", "floor", "next_open", "parse", "shift"]
+__all__ = ["Timeframe", "bars_between", "ceil", "floor", "next_open", "opens_between", "parse", "shift"]
 
 SECOND_MS = 1_000
 MINUTE_MS = 60_000
@@ -110,6 +111,15 @@ def bars_between(timeframe: Timeframe, start_ms: int, end_ms: int) -> int:
     if size_ms is not None:
         return (last - first) // size_ms
     return (_month_index(last) - _month_index(first)) // _MONTHS[timeframe]
+
+
+def opens_between(timeframe: Timeframe, start_ms: int, end_ms: int) -> Sequence[int]:
+    """The open times of the bars that open in ``[start_ms, end_ms)``, in order; `bars_between` counts them."""
+    first_ms = ceil(timeframe, start_ms)
+    size_ms = _FIXED_MS.get(timeframe)
+    if size_ms is not None:
+        return range(first_ms, end_ms, size_ms)
+    return tuple(shift(timeframe, first_ms, bars) for bars in range(bars_between(timeframe, start_ms, end_ms)))
 
 
 def _month_index(at_ms: int) -> int:

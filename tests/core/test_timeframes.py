@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from marketpipe.core.timeframes import Timeframe, bars_between, floor, next_open, parse, shift
+from marketpipe.core.timeframes import Timeframe, bars_between, ceil, floor, next_open, opens_between, parse, shift
 
 ALL = list(Timeframe)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,6 +124,54 @@ def test_the_bars_that_open_in_a_half_open_range_are_counted(timeframe, start_ms
 @given(timeframe=timeframes, start_ms=moments, backwards_ms=st.integers(0, 10**11))
 def test_a_range_that_ends_before_it_starts_holds_no_bar(timeframe, start_ms, backwards_ms):
     assert bars_between(timeframe, start_ms, start_ms - backwards_ms) == 0
+    assert list(opens_between(timeframe, start_ms, start_ms - backwards_ms)) == []
+
+
+@settings(deadline=None)
+@given(timeframe=timeframes, at_ms=moments)
+@example(timeframe=Timeframe.W1, at_ms=0)  # a Thursday
+@example(timeframe=Timeframe.W1, at_ms=-3 * 86_400_000)  # a Monday
+@example(timeframe=Timeframe.MONTH, at_ms=ms(datetime(2024, 2, 29, 0, 0, tzinfo=UTC)))
+@example(timeframe=Timeframe.Y1, at_ms=-1)
+def test_the_first_open_time_from_a_moment_on_is_the_one_the_calendar_has_next(timeframe, at_ms):
+    """An open time is its own; any other moment has that of the bar after its own."""
+    opened = naive_open(timeframe, moment(at_ms))
+    expected = opened if opened == moment(at_ms) else naive_next(timeframe, opened)
+    assert ceil(timeframe, at_ms) == ms(expected)
+
+
+@settings(deadline=None)
+@given(timeframe=timeframes, start_ms=moments, bars=st.integers(0, 40), into=st.floats(0, 1))
+def test_open_times_in_a_range_are_those_a_walk_through_the_calendar_passes(timeframe, start_ms, bars, into):
+    """The end itself does not belong to it."""
+    end = opened = naive_open(timeframe, moment(start_ms))
+    for _ in range(bars):
+        end = naive_next(timeframe, end)
+    end_ms = ms(end) + int(into * (ms(naive_next(timeframe, end)) - ms(end)))
+    passed = []
+    while ms(opened) < end_ms:
+        passed.append(ms(opened))
+        opened = naive_next(timeframe, opened)
+    found = opens_between(timeframe, start_ms, end_ms)
+    assert list(found) == [open_ms for open_ms in passed if open_ms >= start_ms]
+    assert len(found) == bars_between(timeframe, start_ms, end_ms)
+
+
+@settings(deadline=None)
+@given(day=st.integers(-7305, 7305))
+def test_days_weeks_months_and_years_are_told_apart_day_by_day(day):
+    """Twenty years before and after 1990 in the plainest words there are: the fields of the date."""
+    at = datetime(1990, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    begins = {
+        Timeframe.D1: True,
+        Timeframe.W1: at.isoweekday() == 1,
+        Timeframe.MONTH: at.day == 1,
+        Timeframe.Y1: (at.month, at.day) == (1, 1),
+    }
+    for timeframe, is_open in begins.items():
+        assert (floor(timeframe, ms(at)) == ms(at)) is is_open
+        assert (ceil(timeframe, ms(at)) == ms(at)) is is_open
+        assert bars_between(timeframe, ms(at), ms(at) + 86_400_000) == is_open
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,394 @@
+"""Background collection: years of candles into the database, only what is missing, without being in anybody's way.
+
+A job is planned from what is proven, so that the same one started again continues where the last one was, however that
+ended. Its markets take turns, page by page; all of it has the lowest priority, which yields to everything and still
+moves. What fails for a while is asked for again for as long as it takes; what is refused for good ends that market, or
+that span, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import attrs
+import trio
+
+from marketpipe.actors.mailbox import LEFT
+from marketpipe.actors.pages import Pages
+from marketpipe.config import Collecting as Options
+from marketpipe.core import timeframes
+from marketpipe.core.bars import GRACE_MS
+from marketpipe.core.history import first_slot
+from marketpipe.core.pacing import full_jitter_s
+from marketpipe.core.planning import Planner, missing, slots_in
+from marketpipe.core.progress import JobState, Outcome, Pace, Progress, Report
+from marketpipe.core.requests import CandlesRequest
+from marketpipe.core.timeframes import Timeframe
+from marketpipe.errors import (
+    BadPayload,
+    Banned,
+    ExchangeError,
+    MarketPipeError,
+    PipelineClosed,
+    StoreError,
+    UnknownMarket,
+)
+from marketpipe.models import Priority
+
+__all__ = ["Backfill", "Job"]
+
+logger = logging.getLogger("marketpipe.backfill")
+
+PROGRESS_EVERY_S = 0.5
+# The first guess at what is left lasts until a rate is known.
+ETA_AFTER_PAGES = 5
+
+
+@attrs.define(eq=False)
+class _Part:
+    """One market and timeframe of a job."""
+
+    market: str
+    timeframe: Timeframe
+    planner: Planner | None = None  # None until it is planned
+    bars: int = 0
+    pages: int = 0
+    given_up: int = 0  # slots that are not asked for any more
+    error: MarketPipeError | None = None  # the last one, if nothing came since
+    failures: int = 0  # in a row
+    refused: Counter[CandlesRequest] = attrs.field(factory=Counter)
+    is_over: bool = False
+    not_before_s: float = 0.0
+
+    def outcome(self) -> Outcome:
+        if self.planner is None:
+            return Outcome(self.market, self.timeframe, 0, 0, 0, 0, 0, self.error)
+        slots, gone = self.planner.slots, slots_in(self.timeframe, self.planner.gone)
+        done = slots - self.planner.slots_missing - gone - self.given_up
+        return Outcome(self.market, self.timeframe, slots, done, gone, self.bars, self.pages, self.error)
+
+
+@attrs.define(eq=False)
+class Job:
+    """A collection that runs in the background of the pipeline; it goes on whether anybody looks or not.
+
+    What it has stored stays stored. The same job started again continues.
+    """
+
+    _parts: list[_Part]
+    _start_ms: int
+    _end_ms: int | None
+    _priority: Priority
+    _pages: Pages
+    _options: Options
+    _now_ms: Callable[[], int]
+    _draw: Callable[[], float]
+    _began_s: float = attrs.field(factory=trio.current_time, init=False)
+    _ended_s: float | None = attrs.field(default=None, init=False)
+    _state: JobState = attrs.field(default=JobState.PLANNING, init=False)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _go: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _over: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _turns: deque[_Part] = attrs.field(factory=deque, init=False)
+    _bars: Pace = attrs.field(factory=Pace, init=False)
+    _asked: Pace = attrs.field(factory=Pace, init=False)
+    _current: str = attrs.field(default="", init=False)
+    _cut_off: bool = attrs.field(default=False, init=False)
+    _failure: StoreError | None = attrs.field(default=None, init=False)
+
+    # -- for whoever started it ---------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Ask for nothing more until `resume`; pages that are under way are still stored."""
+        if self._state in (JobState.PLANNING, JobState.RUNNING):
+            self._state = JobState.PAUSED
+            self._go = trio.Event()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._state is JobState.PAUSED:
+            self._state = JobState.RUNNING
+            now_s = trio.current_time()
+            self._bars.begin(now_s)
+            self._asked.begin(now_s)
+            self._go.set()
+
+    def cancel(self) -> None:
+        """End it; what it has stored stays stored. Nothing happens if it has ended."""
+        if not self._over.is_set():
+            self._state = JobState.CANCELLED
+            self._scope.cancel(reason="the job was cancelled")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._over.is_set()
+
+    async def wait(self) -> Report:
+        """Wait until it has ended, with all that it fetched stored, and return what became of it.
+
+        Raises `StoreError` if the database could not be read, `PipelineClosed` if the pipeline was left before.
+        """
+        await self._over.wait()
+        if self._cut_off:
+            raise PipelineClosed(LEFT)
+        if self._failure is not None:
+            raise self._failure.copy()
+        return Report(
+            state=self._state,
+            bars=sum(part.bars for part in self._parts),
+            pages=sum(part.pages for part in self._parts),
+            elapsed_s=self._elapsed_s(),
+            parts=tuple(part.outcome() for part in self._parts),
+        )
+
+    async def progress(self, *, every_s: float = PROGRESS_EVERY_S) -> AsyncIterator[Progress]:
+        """How far it is, now and every ``every_s`` seconds; the last one when it has ended."""
+        while not self._over.is_set():
+            yield self.snapshot()
+            with trio.move_on_after(every_s):
+                await self._over.wait()
+        yield self.snapshot()
+
+    def snapshot(self) -> Progress:
+        """How far it is at this moment."""
+        parts = tuple(part.outcome() for part in self._parts)
+        now_s = trio.current_time() if self._ended_s is None else self._ended_s
+        done, total = sum(part.done + part.gone for part in parts), sum(part.slots for part in parts)
+        return Progress(
+            state=self._state,
+            total=total,
+            done=done,
+            bars=sum(part.bars for part in parts),
+            pages=sum(part.pages for part in parts),
+            bars_per_s=self._bars.per_s(now_s),
+            requests_per_s=self._asked.per_s(now_s),
+            eta_s=self._eta_s(now_s),
+            elapsed_s=self._elapsed_s(),
+            current=self._current,
+            parts=parts,
+            trouble=self._trouble(),
+        )
+
+    def _elapsed_s(self) -> float:
+        return (trio.current_time() if self._ended_s is None else self._ended_s) - self._began_s
+
+    def _eta_s(self, now_s: float) -> float | None:
+        left = sum(part.planner.pages_missing for part in self._parts if part.planner is not None and not part.is_over)
+        if self._over.is_set() or (not left and self._state is JobState.RUNNING):
+            return 0.0
+        rate = self._asked.per_s(now_s)
+        if (
+            sum(part.pages for part in self._parts) < ETA_AFTER_PAGES
+            or rate <= 0
+            or self._state is not JobState.RUNNING
+        ):
+            return None
+        return left / rate
+
+    def _trouble(self) -> str:
+        waiting = [part.error for part in self._parts if part.error is not None and not part.is_over]
+        if waiting:
+            return str(waiting[0])
+        return self._pages.archive.writer.status().trouble if self._pages.archive.writer.is_full else ""
+
+    # -- its work -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Do it: for `Backfill`."""
+        try:
+            with self._scope:
+                await self._plan()
+                await self._collect()
+                await self._pages.archive.writer.stored()
+            if self._state is not JobState.CANCELLED:
+                whole = all(part.outcome().is_whole for part in self._parts)
+                self._state = JobState.DONE if whole else JobState.FAILED
+        except StoreError as error:
+            self._state, self._failure = JobState.FAILED, error
+        except trio.Cancelled:
+            self._cut_off = True
+            raise
+        finally:
+            self._ended_s = trio.current_time()
+            self._over.set()
+
+    async def _plan(self) -> None:
+        for part in self._parts:
+            settled_ms = timeframes.floor(part.timeframe, self._now_ms() - GRACE_MS)
+            low_ms = max(self._start_ms, first_slot(part.timeframe))
+            top_ms = settled_ms if self._end_ms is None else min(settled_ms, self._end_ms)
+            covered = await self._pages.archive.coverage(part.market, part.timeframe, low_ms, max(low_ms, top_ms))
+            holes = missing(part.timeframe, low_ms, min(top_ms, settled_ms), covered)
+            part.planner = Planner(part.market, part.timeframe, missing=holes, settled_ms=settled_ms)
+            part.is_over = part.planner.is_done
+        if self._state is JobState.PLANNING:
+            self._state = JobState.RUNNING
+        self._turns.extend(part for part in self._parts if not part.is_over)
+
+    async def _collect(self) -> None:
+        now_s = trio.current_time()
+        self._bars.begin(now_s)
+        self._asked.begin(now_s)
+        async with trio.open_nursery() as nursery:
+            for part in self._turns:
+                nursery.start_soon(self._follow, part)
+            async with trio.open_nursery() as workers:
+                for number in range(self._options.pages_at_once):
+                    workers.start_soon(self._work, name=f"backfill {number}")
+            nursery.cancel_scope.cancel(reason="all is collected")
+
+    async def _follow(self, part: _Part) -> None:
+        # What others prove meanwhile is not asked for.
+        assert part.planner is not None
+        with self._pages.following(part.planner):
+            await trio.sleep_forever()
+
+    async def _work(self) -> None:
+        while True:
+            if self._state is JobState.PAUSED:
+                await self._go.wait()
+            await trio.lowlevel.checkpoint()
+            turn = self._turn()
+            if turn is not None:
+                await self._ask(*turn)
+            elif not await self._waits():
+                return
+
+    def _turn(self) -> tuple[_Part, CandlesRequest] | None:
+        """The next page of the next market that has one to ask for."""
+        now_s = trio.current_time()
+        for _ in range(len(self._turns)):
+            part = self._turns[0]
+            self._turns.rotate(-1)
+            assert part.planner is not None
+            if part.is_over or now_s < part.not_before_s:
+                continue
+            if part.planner.is_done:
+                part.is_over = True
+                continue
+            request = part.planner.next()
+            if request is not None:
+                return part, request
+            if not part.planner.in_flight:  # nothing of what is missing can be asked for
+                part.is_over = True
+        return None
+
+    async def _waits(self) -> bool:
+        """Wait until there may be something to ask; False if there will be nothing more."""
+        left = [part for part in self._turns if not part.is_over]
+        if not left:
+            return False
+        now_s = trio.current_time()
+        pauses = [part.not_before_s for part in left if part.not_before_s > now_s]
+        with trio.move_on_at(min(pauses, default=math.inf)):
+            await self._changed.wait()
+        return True
+
+    async def _ask(self, part: _Part, request: CandlesRequest) -> None:
+        assert part.planner is not None
+        try:
+            piece = await self._pages.take(part.planner, request, self._priority)
+        except ExchangeError as error:
+            self._failed(part, request, error)
+        else:
+            self._took(part)
+            if piece is not None:
+                part.bars += len(piece.bars)
+                self._bars.add(len(piece.bars), trio.current_time())
+                await self._pages.archive.put(piece)
+        finally:
+            self._changed.set()
+            self._changed = trio.Event()
+
+    def _took(self, part: _Part) -> None:
+        part.pages += 1
+        part.failures, part.error, part.not_before_s = 0, None, 0.0
+        self._current = part.market
+        self._asked.add(1, trio.current_time())
+
+    def _failed(self, part: _Part, request: CandlesRequest, error: ExchangeError) -> None:
+        assert part.planner is not None
+        logger.info("backfill of %s %s: %s", part.market, part.timeframe, error)
+        part.failures += 1
+        part.error = error
+        if isinstance(error, UnknownMarket):
+            part.is_over = True
+            return
+        if _is_final(error):
+            part.refused[request] += 1
+            if part.refused[request] >= self._options.tries:  # this page will not come; what lies below it may
+                spans = part.planner.dropped(request)
+                part.given_up += slots_in(part.timeframe, spans)
+                part.planner.skip(spans)
+                return
+        part.not_before_s = trio.current_time() + self._pause_s(part.failures, error)
+
+    def _pause_s(self, failures: int, error: ExchangeError) -> float:
+        options = self._options
+        pause_s = full_jitter_s(failures - 1, base_s=options.retry_base_s, cap_s=options.retry_cap_s, draw=self._draw())
+        if isinstance(error, Banned):
+            pause_s = max(pause_s, (error.until_ms - self._now_ms()) / 1000)
+        return max(pause_s, options.retry_base_s / 2)
+
+
+def _is_final(error: ExchangeError) -> bool:
+    # What cannot be read, or is refused for what it asks, will be so the next time.
+    passing = error.status is None or error.status >= 500 or error.status in (408, 418, 429)
+    return isinstance(error, BadPayload) or not passing
+
+
+@attrs.define(eq=False)
+class Backfill:
+    """The actor: it holds the jobs. ``now_ms`` is the exchange's time; ``draw``: uniform numbers in [0, 1)."""
+
+    _pages: Pages
+    _options: Options
+    _now_ms: Callable[[], int]
+    _draw: Callable[[], float]
+    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+    _jobs: list[Job] = attrs.field(factory=list, init=False)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold jobs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def start(
+        self,
+        series: Sequence[tuple[str, Timeframe]],
+        start_ms: int,
+        end_ms: int | None,
+        priority: Priority,
+    ) -> Job:
+        """Begin to collect ``series`` from ``start_ms`` on, up to now or ``end_ms``."""
+        assert self._nursery is not None
+        writer = self._pages.archive.writer
+        if not writer.can_write:
+            status = writer.status()
+            raise StoreError(
+                f"{status.path}: nothing can be collected: it is open for reading only, since {status.why}"
+            )
+        job = Job(
+            [_Part(market, timeframe) for market, timeframe in series],
+            start_ms,
+            end_ms,
+            priority,
+            self._pages,
+            self._options,
+            self._now_ms,
+            self._draw,
+        )
+        self._jobs = [held for held in self._jobs if not held.is_over] + [job]
+        self._nursery.start_soon(job.run, name=f"backfill of {len(series)}")
+        return job
+
+    def snapshots(self) -> tuple[Progress, ...]:
+        """How far every job is, the ended ones left out."""
+        return tuple(job.snapshot() for job in self._jobs if not job.is_over)

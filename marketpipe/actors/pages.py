@@ -1,0 +1,135 @@
+"""Pages of candles from the exchange into the archive: what one answer does to whoever planned it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+
+import attrs
+import trio
+
+from marketpipe.actors.archive import Archive
+from marketpipe.actors.asker import Asker
+from marketpipe.core.history import Piece
+from marketpipe.core.planning import Planner
+from marketpipe.core.requests import CandlesRequest
+from marketpipe.core.spans import SpanSet
+from marketpipe.core.timeframes import Timeframe
+from marketpipe.errors import ExchangeError, MarketPipeError
+from marketpipe.models import Candle, Priority
+
+__all__ = ["Pages"]
+
+
+@attrs.frozen(eq=False)
+class Pages:
+    """Asks for what planners want. ``at_once``: pages of one planner in flight at most."""
+
+    _asker: Asker
+    archive: Archive
+    _at_once: int
+
+    async def ask(self, request: CandlesRequest, priority: Priority) -> tuple[Candle, ...]:
+        """One page as the exchange gives it; raises its error."""
+        answer = (await self._asker.ask((request,), priority))[request]
+        if isinstance(answer, MarketPipeError):
+            raise answer.copy()
+        page: tuple[Candle, ...] = answer
+        return page
+
+    async def take(self, planner: Planner, request: CandlesRequest, priority: Priority) -> Piece | None:
+        """What the answer to ``request``, given by ``planner``, proves; it is told to the planner.
+
+        Raises the exchange's error, which is noted in the ledger, and then the planner has its request back.
+        """
+        try:
+            return planner.took(request, await self.ask(request, priority))
+        except ExchangeError as error:
+            self._note(planner, planner.dropped(request), error)
+            raise
+        except BaseException:
+            planner.dropped(request)
+            raise
+
+    async def fetch(self, planner: Planner, priority: Priority) -> tuple[Piece, ...]:
+        """All that ``planner`` lacks, several pages at once; the pieces that were fetched, whether stored or not.
+
+        The first error ends it and is raised, with the span that is missing; what had come before is in the archive.
+        """
+        fetch = _Fetch(self, planner, priority)
+        with self.following(planner):
+            await fetch.run(min(self._at_once, max(1, planner.pages_missing)))
+        return tuple(fetch.pieces)
+
+    def following(self, planner: Planner) -> AbstractContextManager[None]:
+        """While entered, ``planner`` leaves out what others prove."""
+        return self.archive.follow(
+            planner.market, planner.timeframe, lambda piece: planner.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
+        )
+
+    def _note(self, planner: Planner, spans: SpanSet, error: ExchangeError) -> None:
+        for start_ms, end_ms in spans:
+            self.archive.writer.failed(
+                planner.market, planner.timeframe, start_ms, end_ms, type(error).__name__, str(error)
+            )
+
+
+@attrs.define(eq=False)
+class _Fetch:
+    _pages: Pages
+    _planner: Planner
+    _priority: Priority
+    pieces: list[Piece] = attrs.field(factory=list, init=False)
+    _failure: ExchangeError | None = attrs.field(default=None, init=False)
+    _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def run(self, workers: int) -> None:
+        if workers == 1:  # no nursery for one: a plain traceback
+            await self._work(lambda: None)
+        else:
+            async with trio.open_nursery() as nursery:
+                for _ in range(workers):
+                    nursery.start_soon(self._work, nursery.cancel_scope.cancel, name=f"page of {self._planner.market}")
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self, stop: Callable[[], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._failure is None and not self._planner.is_done:
+            request = self._planner.next()
+            if request is not None:
+                await self._ask(request, stop)
+            elif self._planner.in_flight:
+                await self._changed.wait()
+            else:
+                return
+
+    async def _ask(self, request: CandlesRequest, stop: Callable[[], None]) -> None:
+        try:
+            piece = await self._pages.take(self._planner, request, self._priority)
+        except ExchangeError as error:
+            if self._failure is None:
+                self._failure = _missing(error, self._planner.timeframe, self._planner.missing)
+            stop()
+            return
+        finally:
+            self._changed.set()
+            self._changed = trio.Event()
+        if piece is not None:
+            self.pieces.append(piece)
+            self._pages.archive.add(piece)
+
+
+def _missing(error: ExchangeError, timeframe: Timeframe, missing: SpanSet) -> ExchangeError:
+    """``error``, saying which bars are missing because of it."""
+    told = error.copy()
+    spans = list(missing)
+    if spans:
+        words = f"{timeframe} bars from {_moment(spans[0][0])} to {_moment(spans[-1][1])} UTC are missing"
+        told.args = (f"{error}; {words}", *error.args[1:])
+    return told
+
+
+def _moment(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"

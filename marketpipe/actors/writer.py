@@ -1,0 +1,279 @@
+"""The database writer: what is proven goes in, and is stored in small transactions, soon and for certain.
+
+It owns the way to the database. Up to 200 rows and what they prove travel in one transaction; nothing waits for longer
+than a second. What cannot be stored (a full disk, a database that is busy elsewhere) is kept and tried again, ever more
+rarely, and can be read meanwhile. A backfill waits while too much is kept; reads and live bars do not.
+
+The database itself is synchronous and runs in threads, one call at a time for writing and one for reading.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import trio
+
+from marketpipe.clock import Clock
+from marketpipe.config import Collecting as Options
+from marketpipe.core.history import Piece
+from marketpipe.core.pacing import full_jitter_s
+from marketpipe.core.timeframes import Timeframe
+from marketpipe.errors import StoreError
+from marketpipe.status import StoreStatus
+
+__all__ = ["Runner", "WritableStore", "Writer", "in_line", "in_threads"]
+
+logger = logging.getLogger("marketpipe.store")
+
+T = TypeVar("T")
+# How synchronous calls are run.
+Runner = Callable[..., Awaitable[Any]]
+
+
+def in_threads() -> Runner:
+    """In worker threads, as a file wants it: one call at a time, and one that has begun is waited for."""
+    return partial(_in_thread, trio.CapacityLimiter(1))
+
+
+async def _in_thread(limiter: trio.CapacityLimiter, call: Callable[..., T], *args: Any) -> T:
+    return await trio.to_thread.run_sync(call, *args, limiter=limiter)
+
+
+async def in_line(call: Callable[..., T], *args: Any) -> T:
+    """Here and now: for databases in memory, and under a mock clock, which would run ahead of a thread."""
+    await trio.lowlevel.checkpoint()
+    return call(*args)
+
+
+class _Written(Protocol):
+    @property
+    def rows(self) -> int: ...
+    @property
+    def amended(self) -> Sequence[object]: ...
+
+
+class WritableStore(Protocol):
+    """What is needed of the database. Everything raises `StoreError`."""
+
+    path: str
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why not, in words."""
+        ...
+
+    def write(self, pieces: Sequence[Piece], *, now_ms: int) -> _Written:
+        """Store all of ``pieces`` or nothing, in one transaction."""
+        ...
+
+    def note_failure(
+        self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, code: str, message: str, now_ms: int
+    ) -> None:
+        """Remember that a span could not be fetched."""
+        ...
+
+
+@attrs.frozen
+class _Failed:
+    """A span that could not be fetched, on its way to the database."""
+
+    market: str
+    timeframe: Timeframe
+    start_ms: int
+    end_ms: int
+    code: str
+    message: str
+
+
+@attrs.define(eq=False)
+class Writer:
+    """State of the actor; `run` is the actor. ``draw`` gives uniform numbers in [0, 1) for the back-off."""
+
+    _store: WritableStore
+    _run: Runner
+    _clock: Clock
+    _options: Options
+    _draw: Callable[[], float]
+    _kept: deque[Piece] = attrs.field(factory=deque, init=False)  # oldest first; leaves when it is stored
+    _failed: deque[_Failed] = attrs.field(factory=deque, init=False)
+    _rows: int = attrs.field(default=0, init=False)  # of what is kept
+    _due_s: float = attrs.field(default=0.0, init=False)
+    _come: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _hurry: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _moved: trio.Event = attrs.field(factory=trio.Event, init=False)  # something was stored
+    _troubles: int = attrs.field(default=0, init=False)  # in a row
+    _trouble: str = attrs.field(default="", init=False)
+    _failures: int = attrs.field(default=0, init=False)
+    _written: int = attrs.field(default=0, init=False)
+    _amended: int = attrs.field(default=0, init=False)
+    _transactions: int = attrs.field(default=0, init=False)
+    _let_go: int = attrs.field(default=0, init=False)
+
+    @property
+    def can_write(self) -> bool:
+        """Whether anything can be stored at all."""
+        return not self._store.read_only
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is kept that whoever can wait should."""
+        return self._rows >= self._options.kept_rows
+
+    def offer(self, piece: Piece) -> bool:
+        """Store ``piece`` soon; False if it will not be: nothing can be written, or too much is kept already.
+
+        What was not taken can be fetched again.
+        """
+        if not self.can_write:
+            return False
+        if self.is_full:
+            self._let_go += len(piece.bars)
+            return False
+        self._take(piece)
+        return True
+
+    async def put(self, piece: Piece) -> None:
+        """Store ``piece`` soon, and wait for that as long as too much is kept."""
+        await trio.lowlevel.checkpoint()
+        while self.is_full:
+            await self._moved.wait()
+        self._take(piece)
+
+    def failed(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, code: str, message: str) -> None:
+        """Remember that the span could not be fetched, and why."""
+        if self.can_write and start_ms < end_ms and len(self._failed) < self._options.kept_rows:
+            self._failed.append(_Failed(market, timeframe, start_ms, end_ms, code, message))
+            self._come.set()
+
+    def kept(self, market: str, timeframe: Timeframe) -> tuple[Piece, ...]:
+        """What is on its way to the database, oldest first."""
+        return tuple(piece for piece in self._kept if piece.market == market and piece.timeframe is timeframe)
+
+    async def stored(self) -> None:
+        """Wait until all that is kept now is stored, and do not let it wait for company."""
+        await trio.lowlevel.checkpoint()
+        last = self._kept[-1] if self._kept else None
+        self._hurry.set()
+        while last is not None and any(piece is last for piece in self._kept):
+            await self._moved.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Store what comes, until cancelled; then what is kept, for as long as leaving may take."""
+        task_status.started()
+        try:
+            while True:
+                await self._wait_for_enough()
+                await self._write_some()
+        finally:
+            self._troubles = 0  # one more try
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.leave_s):
+                while self._kept and not self._troubles:
+                    await self._write_some()
+            if self._kept:
+                logger.warning("%s: %d bars were not stored: %s", self._store.path, self._rows, self._trouble or "late")
+
+    def _take(self, piece: Piece) -> None:
+        if not self._kept:
+            self._due_s = trio.current_time() + self._options.flush_s
+        self._kept.append(piece)
+        self._rows += _weight(piece)
+        self._come.set()
+        if self._rows >= self._options.batch_rows:
+            self._hurry.set()
+
+    async def _wait_for_enough(self) -> None:
+        while not self._kept and not self._failed:
+            self._come = trio.Event()
+            await self._come.wait()
+        if self._troubles:
+            await trio.sleep(self._pause_s())
+            return
+        if self._rows < self._options.batch_rows:
+            self._hurry = trio.Event()
+            with trio.move_on_at(self._due_s):
+                await self._hurry.wait()
+
+    def _pause_s(self) -> float:
+        options = self._options
+        return max(
+            options.retry_base_s / 2,
+            full_jitter_s(
+                self._troubles - 1, base_s=options.retry_base_s, cap_s=options.retry_cap_s, draw=self._draw()
+            ),
+        )
+
+    async def _write_some(self) -> None:
+        pieces, failed, now_ms = self._batch(), tuple(self._failed), self._clock.now_ms()
+        try:
+            written = await self._run(self._write, pieces, failed, now_ms)
+        except StoreError as error:
+            self._troubles += 1
+            self._failures += 1
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                logger.warning("%s; it is kept, and tried again", error)
+            return
+        if self._trouble:
+            logger.info("%s: can be written again", self._store.path)
+        self._troubles, self._trouble = 0, ""
+        self._done(pieces, failed, written)
+
+    def _write(self, pieces: Sequence[Piece], failed: Sequence[_Failed], now_ms: int) -> _Written:
+        written = self._store.write(pieces, now_ms=now_ms)
+        for span in failed:
+            self._store.note_failure(
+                span.market, span.timeframe, span.start_ms, span.end_ms, span.code, span.message, now_ms
+            )
+        return written
+
+    def _batch(self) -> tuple[Piece, ...]:
+        rows, pieces = 0, list[Piece]()
+        for piece in self._kept:
+            if pieces and rows + _weight(piece) > self._options.batch_rows:
+                break
+            pieces.append(piece)
+            rows += _weight(piece)
+        return tuple(pieces)
+
+    def _done(self, pieces: Sequence[Piece], failed: Sequence[_Failed], written: _Written) -> None:
+        for piece in pieces:
+            self._kept.popleft()
+            self._rows -= _weight(piece)
+        for _ in failed:
+            self._failed.popleft()
+        self._transactions += bool(pieces)
+        self._written += written.rows
+        self._amended += len(written.amended)
+        self._due_s = trio.current_time() + self._options.flush_s
+        self._moved.set()
+        self._moved = trio.Event()
+
+    def status(self) -> StoreStatus:
+        """What it has done, and how it is."""
+        return StoreStatus(
+            path=self._store.path,
+            read_only=self._store.read_only,
+            why=self._store.why,
+            rows_written=self._written,
+            rows_amended=self._amended,
+            transactions=self._transactions,
+            rows_kept=self._rows,
+            rows_let_go=self._let_go,
+            failures=self._failures,
+            trouble=self._trouble,
+        )
+
+
+def _weight(piece: Piece) -> int:
+    # That a slot is empty takes no row, and yet its place.
+    return max(1, len(piece.bars))

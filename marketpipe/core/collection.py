@@ -1,0 +1,178 @@
+"""What is known of a stretch of history, slot by slot, and what it would take to know the rest."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import attrs
+
+from marketpipe.core import timeframes
+from marketpipe.core.planning import slots_in
+from marketpipe.core.shelf import Shelf
+from marketpipe.core.spans import Span, SpanSet
+from marketpipe.core.timeframes import Timeframe
+
+__all__ = ["CollectionState", "CollectionSummary", "Explanation", "FailedSpan", "summed_up"]
+
+
+class CollectionState(StrEnum):
+    """What is known of a slot.
+
+    COLLECTED: there was a trade, and its bar is stored. EMPTY: it is proven that there was none. PENDING: nobody has
+    asked yet. FAILED: somebody has asked, and got no answer.
+    """
+
+    COLLECTED = "collected"
+    EMPTY = "empty"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class FailedSpan(Protocol):
+    """A span that could not be fetched: how often it was tried, why not, and when last (epoch ms)."""
+
+    @property
+    def start_ms(self) -> int: ...
+    @property
+    def end_ms(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def last_ms(self) -> int: ...
+
+
+@attrs.frozen
+class Explanation:
+    """What a question for candles would find and cost, before anything is asked.
+
+    ``slots``: settled ones in the range, ``slots_missing`` and ``missing``: those, and the spans (half-open, epoch ms),
+    that are not proven. ``bars_stored``: bars at hand. ``requests``: pages to ask for at most, the running bar's
+    included; a market that skips slots needs fewer within one span, and one that hardly trades may need more to reach a
+    count. ``seconds``: how long these take at the exchange's limit.
+    """
+
+    market: str
+    timeframe: Timeframe
+    start_ms: int
+    end_ms: int
+    bars_stored: int
+    slots: int
+    slots_missing: int
+    missing: tuple[Span, ...]
+    requests: int
+    seconds: float
+
+
+@attrs.frozen
+class CollectionSummary:
+    """What is known of the slots that open in ``[start_ms, end_ms)``.
+
+    ``collected``, ``empty``, ``pending``, ``failed``: how many slots are in which state. ``failures``: the spans that
+    could not be fetched. ``spans()`` lists the states as stretches, ``state_at(open_ms)`` tells that of one slot.
+    """
+
+    market: str
+    timeframe: Timeframe
+    start_ms: int
+    end_ms: int
+    collected: int
+    empty: int
+    pending: int
+    failed: int
+    failures: tuple[FailedSpan, ...]
+    _proven: SpanSet = attrs.field(alias="proven", repr=False)
+    _unfetched: SpanSet = attrs.field(alias="unfetched", repr=False)
+    _opens: Sequence[int] = attrs.field(alias="opens", repr=False)
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+        return self.collected + self.empty + self.pending + self.failed
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is known."""
+        return not self.pending and not self.failed
+
+    @property
+    def unknown(self) -> tuple[Span, ...]:
+        """The spans of which nothing is known, in order."""
+        return tuple(SpanSet.of((self.start_ms, self.end_ms)) - self._proven)
+
+    def state_at(self, open_ms: int) -> CollectionState:
+        """That of the slot which opens then. One outside of the range, or where no slot opens, is a ``ValueError``."""
+        if not self.start_ms <= open_ms < self.end_ms or timeframes.floor(self.timeframe, open_ms) != open_ms:
+            raise ValueError(f"no {self.timeframe} slot of [{self.start_ms}, {self.end_ms}) opens at {open_ms}")
+        if open_ms not in self._proven:
+            return CollectionState.FAILED if open_ms in self._unfetched else CollectionState.PENDING
+        index = bisect_left(self._opens, open_ms)
+        is_there = index < len(self._opens) and self._opens[index] == open_ms
+        return CollectionState.COLLECTED if is_there else CollectionState.EMPTY
+
+    def spans(self) -> Iterator[tuple[int, int, CollectionState]]:
+        """Stretches of slots in one state, oldest first: start, end (exclusive) and state."""
+        held: tuple[int, int, CollectionState] | None = None
+        open_ms = self.start_ms
+        while open_ms < self.end_ms:
+            state = self.state_at(open_ms)
+            end_ms = self._end_of(open_ms, state)
+            if held is not None and held[2] is state:
+                held = (held[0], end_ms, state)
+            else:
+                if held is not None:
+                    yield held
+                held = (open_ms, end_ms, state)
+            open_ms = end_ms
+        if held is not None:
+            yield held
+
+    def _end_of(self, open_ms: int, state: CollectionState) -> int:
+        # The end of a stretch that is certainly of one state.
+        if state is CollectionState.COLLECTED:
+            return timeframes.next_open(self.timeframe, open_ms)
+        if state is CollectionState.EMPTY:
+            span = self._proven.at(open_ms)
+            index = bisect_left(self._opens, open_ms)
+            ends = [self.end_ms, *self._opens[index : index + 1], *([] if span is None else [span[1]])]
+            return min(end_ms for end_ms in ends if end_ms > open_ms)
+        edges = (edge for spans in (self._proven, self._unfetched) for span in spans for edge in span)
+        return min((edge for edge in edges if edge > open_ms), default=self.end_ms)
+
+
+def summed_up(
+    market: str, timeframe: Timeframe, span: Span, shelf: Shelf, failures: Iterable[FailedSpan]
+) -> CollectionSummary:
+    """The state of every slot in ``span``, read off what is proven (``shelf``) and what has failed."""
+    start_ms, end_ms = span
+    asked = SpanSet.of(span)
+    proven = _whole(timeframe, shelf.proven & asked)
+    failed = tuple(failures)
+    unfetched = _whole(timeframe, SpanSet.of(*((each.start_ms, each.end_ms) for each in failed)) & asked) - proven
+    opens = [bar.open_ms for bar in shelf.bars(start_ms, end_ms) if bar.open_ms in proven]
+    known, lost = slots_in(timeframe, proven), slots_in(timeframe, unfetched)
+    return CollectionSummary(
+        market=market,
+        timeframe=timeframe,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        collected=len(opens),
+        empty=known - len(opens),
+        pending=slots_in(timeframe, asked) - known - lost,
+        failed=lost,
+        failures=failed,
+        proven=proven,
+        unfetched=unfetched,
+        opens=opens,
+    )
+
+
+def _whole(timeframe: Timeframe, spans: SpanSet) -> SpanSet:
+    inwards = ((timeframes.ceil(timeframe, start), timeframes.floor(timeframe, end)) for start, end in spans)
+    return SpanSet.of(*(span for span in inwards if span[0] < span[1]))
