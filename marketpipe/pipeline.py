@@ -33,7 +33,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -62,6 +62,9 @@ from marketpipe.core.topics import Line
 from marketpipe.errors import PipelineCrashed
 from marketpipe.models import Candle
 
+if TYPE_CHECKING:
+    from marketpipe.store.sqlite import SqliteStore
+
 __all__ = ["open_pipeline", "run_pipeline"]
 
 
@@ -78,8 +81,6 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     from marketpipe.upbit.ws import UpbitWebSocket
 
     chosen = attrs.evolve(config or Config(), **options)
-    from marketpipe.store.sqlite import SqliteStore
-
     clock = SystemClock()
     limits, subscriptions, buffers = chosen.limits, chosen.subscriptions, chosen.buffers
     stream = UpbitWebSocket(
@@ -92,7 +93,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
         frame_bytes=buffers.frame_bytes,
         tls=tls_context,
     )
-    store = await trio.to_thread.run_sync(partial(SqliteStore.open, chosen.store_path, source=chosen.rest_url))
+    store = await trio.to_thread.run_sync(_open_store, chosen)
     with store, _shared_budgets(chosen) as budgets:
         async with (
             UpbitRest(
@@ -197,6 +198,13 @@ async def run_pipeline(
     outcome = body_error if crash is None else _at_the_border(crash, body_error)
     if outcome is not None:
         raise outcome
+
+
+def _open_store(config: Config) -> SqliteStore:
+    # sqlite-utils takes as long to import as all the rest: in the thread that opens the file.
+    from marketpipe.store.sqlite import SqliteStore
+
+    return SqliteStore.open(config.store_path, source=config.rest_url)
 
 
 def _from_memory(cache: Cache, request: CandlesRequest) -> Any:

@@ -69,8 +69,18 @@ PUBLIC = [
 ]
 
 # Slow to import, heavy, or no business of a program that only asks.
-NOT_LOADED = ["click", "h11", "httpcore", "httpx", "marketpipe.cli", "marketpipe.sim", "marketpipe.upbit", "numpy"]
-NOT_LOADED += ["pandas", "polars", "rich", "sqlite3", "sqlite_utils", "trio_websocket"]
+NOT_LOADED = ["click", "filelock", "h11", "httpcore", "httpx", "marketpipe.cli", "marketpipe.sim", "marketpipe.store"]
+NOT_LOADED += [
+    "marketpipe.upbit",
+    "numpy",
+    "pandas",
+    "platformdirs",
+    "polars",
+    "rich",
+    "sqlite3",
+    "sqlite_utils",
+    "trio_websocket",
+]
 
 
 def test_the_public_names_are_these():
