@@ -29,6 +29,7 @@ from marketpipe.core import timeframes
 from marketpipe.core.bars import BarsWanted, bars_walk
 from marketpipe.core.batching import Key, Wanted
 from marketpipe.core.buffers import Policy
+from marketpipe.core.checkup import StoreCheck
 from marketpipe.core.collection import CollectionSummary, Explanation
 from marketpipe.core.expiring import MISSING
 from marketpipe.core.listing import MarketList
@@ -50,6 +51,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 BOOK_DEPTH = 30
+# How long a new list is waited for by who listens, if there is an older one.
+LISTING_PATIENCE_S = 1.0
 NO_STORE = "this pipeline was opened without a database"
 
 _LINES = {Group.TICKER: Line.TICKER, Group.ORDERBOOK: Line.ORDERBOOK}
@@ -256,19 +259,26 @@ class Client:
         *,
         start: datetime | int,
         end: datetime | int | None = None,
+        stored_only: bool = False,
         priority: Priority = Priority.NORMAL,
     ) -> AsyncGenerator[CandleSeries]:
         """The closed bars that open in ``[start, end)``, oldest first, some thousands at a time.
 
         ``async for bars in market.iterate_candle("KRW-BTC", "1m", start=...)``: a million bars take no more memory than
         a few thousand. What is missing is fetched and stored on the way. Otherwise as `get_candle`.
+
+        With ``stored_only`` nothing is asked of the exchange: the bars that are proven come, and what is missing among
+        them, `collection_summary` tells.
         """
         parsed, (start_ms, end_ms) = timeframes.parse(timeframe), _moments(start, end)
         name, collected = normalise(symbol), self._collecting()
         self._begin(None, priority)
-        await self._know_the_time(priority)
-        async for bars in collected.iterate(name, parsed, start_ms, end_ms, priority):
-            yield CandleSeries(name, parsed, bars)
+        if not stored_only:
+            await self._know_the_time(priority)
+        pages = collected.iterate(name, parsed, start_ms, end_ms, priority, stored_only=stored_only)
+        async with contextlib.aclosing(pages):  # whoever closes this closes that, rather than the garbage collector
+            async for bars in pages:
+                yield CandleSeries(name, parsed, bars)
 
     @overload
     async def explain_candle(  # type: ignore[overload-overlap]  # a str is an iterable of str too: the first wins
@@ -358,6 +368,28 @@ class Client:
         await self._know_the_time(Priority.NORMAL)
         series = [(name, each) for each in parsed for name in names]
         return self._backfill.start(series, start_ms, end_ms, priority)
+
+    async def check_store(self) -> StoreCheck:
+        """Look through the whole database: what is stored of each series, what is missing in between, what is wrong.
+
+        Nothing is asked of the exchange. Takes seconds for each million of bars, and holds up nobody. See `StoreCheck`.
+        """
+        self._begin(None, Priority.LOW)
+        if self._backfill is None:
+            raise RuntimeError(NO_STORE)
+        return await self._backfill.check()
+
+    async def repair_store(self, *, priority: Priority = Priority.LOW) -> Job:
+        """Mend what `check_store` finds: the ledger at once; holes and wrong rows are asked of the exchange by the job.
+
+        Rows that the exchange tells otherwise are amended, and kept as evidence. What is wrong with the file itself
+        stays so.
+        """
+        self._begin(None, priority)
+        if self._backfill is None:
+            raise RuntimeError(NO_STORE)
+        await self._know_the_time(priority)
+        return await self._backfill.repair(priority)
 
     def _collecting(self) -> Collected:
         if self._closed:
@@ -473,12 +505,12 @@ class Client:
         return Listening(self._subscriptions, self._listed, lambda: self._closed)
 
     async def _listed(self, max_age_s: float | None) -> Collection[str]:
-        try:
-            self._last_listed = (await self._markets(max_age_s, Priority.HIGH))[0]
-        except ExchangeError:
-            if not self._last_listed:
-                raise
-            # REST is in trouble, and the streams need not be: what was listed last is good enough to listen.
+        if not self._last_listed:
+            await self._markets(max_age_s, Priority.HIGH)
+            return self._last_listed
+        # REST may be in trouble while the streams are not: what was listed last is good enough to listen.
+        with contextlib.suppress(ExchangeError), trio.move_on_after(LISTING_PATIENCE_S):
+            await self._markets(max_age_s, Priority.HIGH)
         return self._last_listed
 
     def _noticed(self, line: Line, names: Iterable[str]) -> None:
@@ -724,7 +756,9 @@ class Client:
         if held is not MISSING:
             await trio.lowlevel.checkpoint()
             return _listed(held), True
-        return _listed(_value((await self._ask((key,), priority))[key])), False
+        listed = _listed(_value((await self._ask((key,), priority))[key]))
+        self._last_listed = listed
+        return listed, False
 
 
 def _plain(answer: _Found[T] | MarketPipeError) -> T | MarketPipeError:

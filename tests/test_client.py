@@ -13,7 +13,8 @@ from rig import EPOCH_MS, open_rig
 import marketpipe as mp
 from marketpipe import CandleState, Change, Side, Source, Timeframe
 from marketpipe.core.requests import CandlesRequest, TickersRequest, TradesRequest
-from marketpipe.sim import EditFault
+from marketpipe.sim import EditFault, StatusFault
+from marketpipe.sim.limiter import GROUPS
 
 UNIT = Decimal("0.00000001")
 
@@ -334,6 +335,74 @@ async def test_leaving_is_no_failure_of_a_symbol(autojump_clock):
             nursery.start_soon(outsider, verb)
         await trio.sleep(0.5)
     assert len(outcomes) == 3
+
+
+@pytest.mark.parametrize("symbol", ["", "  ", "not a market"])
+async def test_what_is_no_market_code_is_unknown_to_every_verb(autojump_clock, symbol):
+    """When it is awaited or entered, as any other unknown market; and nothing is asked or connected for it."""
+    async with open_rig(streams=True) as rig:
+        market = rig.market
+        await market.get_market()
+        requests = len(rig.exchange.requests)
+        for verb in (market.get_ticker, market.get_orderbook, market.get_trade, market.get_candle, market.get_market):
+            with pytest.raises(mp.UnknownMarket):
+                await verb(symbol)
+            assert list((await verb([symbol])).failed) == [symbol.strip().upper()]
+        for verb in (market.stream_ticker, market.stream_orderbook, market.stream_trade, market.stream_candle):
+            for symbols in (symbol, [symbol]):
+                with pytest.raises(mp.UnknownMarket):
+                    async with verb(symbols):
+                        pytest.fail("listening to what is no market")
+        assert len(rig.exchange.requests) == requests
+        assert rig.sim.statistics().streams.connections["total"] == 0
+
+
+# -- streams while REST is in trouble ---------------------------------------------------------------------------
+
+
+async def test_streams_can_be_listened_to_while_rest_is_in_trouble(autojump_clock):
+    """What was listed last is good enough for that, however long ago it was."""
+    async with open_rig(streams=True) as rig:
+        async with rig.market.stream_trade("KRW-BTC"):
+            await trio.sleep(1)
+        await trio.sleep(600)  # no list is fresh any more
+        rig.sim.add_fault(StatusFault(status=503, groups=GROUPS))
+        with pytest.raises(mp.ExchangeUnavailable):
+            await rig.market.get_market("KRW-ETH")
+        async with rig.market.stream_ticker(["KRW-ETH", "KRW-BTC"]) as tickers:
+            with trio.fail_after(5):
+                assert {(await anext(tickers)).market for _ in range(2)} == {"KRW-ETH", "KRW-BTC"}
+            assert tickers.failed == {}
+
+
+async def test_where_nothing_was_ever_listed_a_stream_says_that_rest_is_in_trouble(autojump_clock):
+    """Nobody could tell a market from what does not exist; and nothing is connected for it."""
+    async with open_rig(streams=True) as rig:
+        rig.sim.add_fault(StatusFault(status=503, groups=GROUPS))
+        await trio.sleep(60)
+        with pytest.raises(mp.ExchangeUnavailable):
+            async with rig.market.stream_ticker("KRW-BTC"):
+                pytest.fail("listening to what nobody has listed")
+        assert rig.sim.statistics().streams.connections["total"] == 0
+        rig.sim.clear_faults()
+        async with rig.market.stream_ticker("KRW-BTC") as tickers:
+            with trio.fail_after(5):
+                assert (await anext(tickers)).market == "KRW-BTC"
+
+
+async def test_what_was_listed_last_is_believed_only_until_rest_tells_better(autojump_clock, monkeypatch):
+    async with open_rig(streams=True) as rig:
+        async with rig.market.stream_trade("KRW-BTC"):
+            await trio.sleep(600)
+        rig.sim.add_fault(StatusFault(status=503, groups=GROUPS))
+        async with rig.market.stream_trade("KRW-ETH"):
+            await trio.sleep(1)
+        rig.sim.clear_faults()
+        # One row fewer: KRW-ETH is delisted.
+        rig.sim.add_fault(EditFault(groups=("market",), change="drop", market="KRW-ETH"))
+        with pytest.raises(mp.UnknownMarket, match="KRW-ETH"):
+            async with rig.market.stream_trade("KRW-ETH"):
+                pytest.fail("listening to what is not listed any more")
 
 
 MISUSE = [

@@ -23,7 +23,7 @@ from marketpipe.core.paging import candle_walk
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
-from marketpipe.models import Candle, Priority
+from marketpipe.models import Candle, Gap, Priority
 
 __all__ = ["Histories"]
 
@@ -42,6 +42,7 @@ class Histories:
     _exchange_ms: Callable[[], int]
     _wait_shown: Callable[[Topic], Awaitable[None]]
     _distrust: Callable[[Topic, int], None]
+    _open_gap: Callable[[Topic], Gap | None]
     _options: Options
     _scopes: dict[Subscription[Any], trio.CancelScope] = attrs.field(factory=dict, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
@@ -95,7 +96,8 @@ class Histories:
                 return
 
     def _attach(self, subscription: Subscription[Any], topic: Topic, history: tuple[Candle, ...]) -> None:
-        self._hub.join(subscription, topic, history)
+        gap = self._open_gap(topic)
+        self._hub.join(subscription, topic, history if gap is None else (*history, gap))
 
 
 def _timeframe(topic: Topic) -> Timeframe:

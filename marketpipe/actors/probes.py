@@ -89,6 +89,11 @@ class Probe:
             await trio.sleep(LOOK_EVERY_S)
         return []
 
+    def forget(self, topics: Iterable[Topic]) -> None:
+        """Nobody wants ``topics`` any more: what lists lacked then says nothing of later."""
+        for topic in topics:
+            self._missing.pop(topic, None)
+
     async def known(self, topics: Collection[Topic]) -> dict[Topic, bool]:
         """Whether REST knows anything of each of ``topics``, apart from those of which it did not tell.
 

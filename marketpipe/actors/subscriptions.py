@@ -105,6 +105,7 @@ class Subscriptions:
             self.exchange_ms,
             self._wait_shown,
             candles.distrust,
+            self._open_gap,
             options,
         )
 
@@ -212,8 +213,7 @@ class Subscriptions:
         return [value for topic in topics if (value := self._current_value(topic)) is not None]
 
     def _current_value(self, topic: Topic) -> Any:
-        carrier = _carrier(topic)
-        gap = self._desks[carrier.line].open_gap(carrier)
+        gap = self._open_gap(topic)
         if gap is not None:
             return gap
         match topic.line:
@@ -225,8 +225,17 @@ class Subscriptions:
                 newest = self._trades.newest(topic.market, 1)
                 return newest[0] if newest else None
             case Line.CANDLE:
-                bars = self._bars.bars(topic) if self._keepers[carrier.line].is_active(carrier) else ()
+                bars = self._bars.bars(topic) if self._flows(topic) else ()
                 return bars[-1] if bars else None
+
+    def _flows(self, topic: Topic) -> bool:
+        carrier = _carrier(topic)
+        return self._keepers[carrier.line].is_active(carrier)
+
+    def _open_gap(self, topic: Topic) -> Gap | None:
+        """The hole that the others who listen to ``topic`` were told of, and not its end yet."""
+        carrier = _carrier(topic)
+        return self._desks[carrier.line].open_gap(carrier) or self._absent.get(carrier)
 
     async def _wait_shown(self, topic: Topic) -> None:
         carrier = _carrier(topic)
@@ -246,7 +255,7 @@ class Subscriptions:
         for line, keeper in self._keepers.items():
             for topic in keeper.unshown():
                 waiting[topic] = since_s = self._waiting.get(topic, now_s)
-                if topic not in self._absent and now_s - since_s >= patience_s:
+                if self._open_gap(topic) is None and now_s - since_s >= patience_s:
                     start_ms = now_ms - int((now_s - since_s) * 1000)
                     gap = self._absent[topic] = Gap(topic.market, start_ms, now_ms, f"the {line} stream has not begun")
                     self._tell_listeners(topic, gap)

@@ -19,10 +19,10 @@ from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, greatest, m
 from trio.testing import MockClock
 
 from marketpipe.actors.cache import Cache
-from marketpipe.actors.connection import BLIND_S
 from marketpipe.actors.desks import SnapshotDesk
 from marketpipe.actors.hub import Hub
 from marketpipe.actors.messages import Answered
+from marketpipe.actors.watch import BLIND_S
 from marketpipe.config import CacheOptions
 from marketpipe.core.batching import Wanted
 from marketpipe.core.expiring import MISSING
@@ -756,6 +756,18 @@ async def test_silence_where_rest_has_news_is_a_stall(autojump_clock, line):
         assert kept.state().state is ACTIVE
 
 
+async def test_a_line_that_stalls_as_a_whole_again_and_again_is_no_markets_fault(autojump_clock):
+    """None of them is set aside for it, though each connection shows a snapshot and nothing else."""
+    async with keeping() as kept:
+        kept.want(BTC, ETH)
+        kept.rest.answer = lambda key: news(key, now_ms() - 1_000)
+        for _ in range(60):
+            await trio.sleep(1)
+            assert ERROR not in {status.state for status in kept.keeper.subscriptions().values()}
+        assert kept.keeper.status().losses >= 5
+        assert "stalled: no frame for 2.0 s" in kept.keeper.status().last_loss
+
+
 async def test_nothing_is_vouched_for_while_news_may_be_on_their_way(autojump_clock):
     """A bar that ended just now must not become final without its last trade."""
     async with keeping(Line.CANDLE) as kept:
@@ -984,7 +996,7 @@ async def test_a_delisted_market_that_was_released_meanwhile_is_left_alone(autoj
             assert trio.current_time() < 30
         kept.demand.release(lease)
         await trio.sleep(1.5)
-        assert kept.gone == [kept.topic(ETH)]
+        assert kept.gone == []
         assert kept.states() == {BTC: "active", ETH: "released"}
 
 
@@ -1032,7 +1044,8 @@ async def test_a_busy_market_that_falls_silent_is_checked_alone(autojump_clock):
         first = kept.desk.told("suspend")[0]
         assert sorted(first.markets) == [BTC]
         assert 2.0 <= first.at_s - last_s <= 4.0
-        assert [sorted(call.markets) for call in kept.desk.told("resume")] == [[BTC]] * len(kept.desk.told("resume"))
+        assert kept.session.pings_s == []
+        assert {tuple(sorted(call.markets)) for call in kept.desk.told("suspend", "resume")} == {(BTC,)}
         assert kept.keeper.status().losses == 0
         assert kept.states() == {BTC: "active", ETH: "active"}
 
@@ -1066,6 +1079,8 @@ async def test_a_market_set_aside_does_not_hold_up_the_others(autojump_clock):
         assert kept.states() == {BTC: "error", ETH: "active"}
         assert kept.state().reason == "the exchange trades it, and does not send it"
         losses = len(kept.desk.told("lost"))
+        aside = kept.desk.last("lost")
+        assert (sorted(aside.markets), aside.cause) == ([BTC], "the exchange does not send it")
         kept.show(BTC)
         await trio.sleep(0.1)
         assert kept.state().state is ACTIVE
@@ -1442,6 +1457,21 @@ async def test_nothing_is_proven_while_the_whole_line_is_in_doubt(autojump_clock
         assert kept.desk.last("proven").start_ms == now_ms(1.0)
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_frames_after_a_check_prove_again_what_arrived(autojump_clock, deaf):
+    """Whatever the check has found."""
+    async with keeping(rest=Rest(deaf=deaf)) as kept:
+        kept.want(BTC)
+        await trio.sleep(1)
+        kept.show(BTC)
+        await trio.sleep(3.75)
+        assert ("not checked" in kept.state().reason) is deaf
+        shown_s = trio.current_time()
+        kept.show(BTC)
+        await trio.sleep(0.6)
+        assert kept.desk.last("proven").start_ms == now_ms(shown_s)
+
+
 # -- crashes and cancellation -----------------------------------------------------------------------------------
 
 
@@ -1626,3 +1656,54 @@ async def test_a_value_of_a_lost_connection_is_as_old_as_it_is(autojump_clock):
         opened, closed = (event for event in heard if isinstance(event, Gap))
         assert (opened.is_open, closed.repaired, opened.start_ms == closed.start_ms) == (True, True, True)
         assert heard.index(closed) < 3  # before the value that closes it
+
+
+# -- what is nobody's fault ------------------------------------------------------------------------------------
+
+
+async def test_snapshots_are_no_flow(autojump_clock):
+    """A connection to many thin markets begins with as many frames, and is silent for long."""
+    async with keeping() as kept:
+        kept.want(*(f"KRW-{number}" for number in range(200)))
+        kept.rest.deaf = True
+        await trio.sleep(300)
+        assert kept.keeper.status().losses == 0
+        assert kept.state("KRW-7").state is SubscriptionState.STALE
+
+
+async def test_a_market_released_while_nothing_could_be_checked_stays_released(autojump_clock):
+    async with keeping(rest=Rest(deaf=True)) as kept:
+        kept.want(BTC)
+        lease = kept.want(ETH)
+        await trio.sleep(2.5)
+        assert kept.states() == {BTC: "stale", ETH: "stale"}
+        kept.demand.release(lease)
+        await trio.sleep(2)
+        assert kept.states() == {BTC: "stale", ETH: "released"}
+
+
+async def test_lists_that_lacked_a_market_before_it_was_released_do_not_count_against_it_later(autojump_clock):
+    async with keeping(rest=Rest(moments({BTC: EPOCH_MS}))) as kept:
+        kept.want(BTC)
+        lease = kept.want(ETH)
+        await trio.sleep(5)
+        kept.demand.release(lease)
+        await trio.sleep(60)
+        kept.want(ETH)
+        await trio.sleep(14)
+        assert kept.gone == []
+        await trio.sleep(6)
+        assert kept.gone == [kept.topic(ETH)]
+
+
+async def test_what_could_not_be_checked_is_well_when_an_audit_finds_it_so(autojump_clock):
+    """A market that was busy once is never suspected again by itself, and may not trade for hours."""
+    async with keeping() as kept:
+        await busy(kept)
+        kept.rest.deaf = True
+        await kept.flow(ETH, every_s=0.5, for_s=20)
+        assert kept.states() == {BTC: "stale", ETH: "active"}
+        kept.rest.deaf = False
+        await kept.flow(ETH, every_s=0.5, for_s=30)
+        assert kept.states() == {BTC: "active", ETH: "active"}
+        assert sorted(kept.desk.last("resume").markets) == [BTC]

@@ -26,6 +26,7 @@ from marketpipe.actors.deduplicator import (
     LiveBars,
     Proven,
 )
+from marketpipe.actors.hub import Hub
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Line, Topic
 from marketpipe.models import Candle, CandleState
@@ -77,6 +78,61 @@ async def test_what_a_message_changes_is_published_in_one_call_and_in_order():
         assert await pipe.put(live(1), live(1, at=600, volume=2)) == [[(1, 2, RUNNING, 0)]]
         assert await pipe.put(Proven((BTC,), opens(2) + 2_000)) == [[(1, 2, FINAL, 0)]]
         assert await pipe.put(BarPage(BTC, (row(1, at=700, volume=3), row(0)), opens(3))) == [[(1, 3, FINAL, 1)]]
+
+
+async def test_what_a_page_brings_is_told_apart_from_what_the_stream_brings():
+    """With its topic, where there is somebody for it: it is as long as the hole was."""
+    told: list[tuple[str, Any]] = []
+    inbox, messages = trio.open_memory_channel[BarMessage](100)
+    actor = Deduplicator(
+        messages,
+        lambda bars: told.append(("published", brief(bars))),
+        mend=lambda topic, bars: told.append((topic.market, brief(bars))),
+    )
+    for message in (
+        live(0, 2),
+        BarPage(BTC, (row(2), row(1), row(0)), opens(2)),
+        live(0, market="KRW-ETH"),
+        BarPage(ETH, (row(0, market="KRW-ETH", volume=2, at=600),), opens(0)),
+        Proven((BTC,), opens(3) + 2_000),
+        Attach(BTC, (row(3), row(2, volume=2, at=600)), opens(3), 2, lambda bars: told.append(("begun", brief(bars)))),
+        BarPage(BTC, (row(3),), opens(3)),
+        live(4),
+    ):
+        inbox.send_nowait(message)
+    inbox.close()
+    await actor.run()
+    assert told == [
+        ("published", [(0, 1, RUNNING, 0), (0, 1, FINAL, 0), (2, 1, RUNNING, 0)]),
+        ("KRW-BTC", [(1, 1, FINAL, 0)]),
+        ("published", [(0, 1, RUNNING, 0)]),
+        ("KRW-ETH", [(0, 2, RUNNING, 0)]),
+        ("published", [(2, 1, FINAL, 0)]),
+        ("KRW-BTC", [(2, 2, FINAL, 1), (3, 1, RUNNING, 0)]),
+        ("begun", [(2, 2, FINAL, 1), (3, 1, RUNNING, 0)]),
+        ("published", [(3, 1, FINAL, 0), (4, 1, RUNNING, 0)]),
+    ]
+    counts = actor.statistics()
+    assert (counts.running, counts.final, counts.amended) == (6, 4, 1)  # as many, whoever is told
+
+
+async def test_a_hole_that_is_longer_than_a_consumers_depth_costs_it_nothing():
+    """Where the hub tells of it, as it does of gaps; what the stream brings at once is the consumer's own affair."""
+    hub = Hub()
+    listener, other = (hub.attach((topic,), policy="cut-off", depth=5) for topic in (BTC, ETH))
+    inbox, messages = trio.open_memory_channel[BarMessage](100)
+    actor = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told), mend=hub.tell)
+    inbox.send_nowait(live(0))
+    inbox.send_nowait(BarPage(BTC, tuple(row(slot) for slot in range(20, -1, -1)), opens(20)))
+    inbox.send_nowait(live(20, at=700, volume=2))
+    inbox.close()
+    await actor.run()
+    told = [listener.receive_nowait() for _ in range(23)]
+    assert [slot for slot, *_ in brief(told)] == [0, 0, *range(1, 21), 20]
+    for subscription in (listener, other):
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
+    assert listener.statistics().dropped == 0
 
 
 async def test_each_market_and_timeframe_is_a_series_of_its_own():

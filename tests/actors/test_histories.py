@@ -99,7 +99,7 @@ def frame(slot: int, at_ms: int, market: str = "KRW-BTC") -> Candle:
 async def reading_histories(answer: Callable[[Any], Any] = shows, **options: Any) -> AsyncIterator[Bench]:
     rest, hub = Rest(answer), Hub()
     inbox, messages = trio.open_memory_channel[BarMessage](10_000)
-    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told))
+    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told), mend=hub.tell)
     shown = {topic: trio.Event() for topic in (BTC, ETH, DAYS)}
     distrusted: list[tuple[Topic, int]] = []
 
@@ -114,6 +114,7 @@ async def reading_histories(answer: Callable[[Any], Any] = shows, **options: Any
             now_ms,
             wait_shown,
             lambda topic, since_ms: distrusted.append((topic, since_ms)),
+            lambda topic: None,
             Options(**options),
         )
         await nursery.start(deduplicator.run)
@@ -240,10 +241,12 @@ async def test_a_history_that_never_can_be_read_is_told_to_whoever_wanted_it(aut
             heard(alone)
         assert isinstance(both.failed["KRW-BTC"], UnknownMarket)
         assert {getattr(event, "market", None) for event in heard(both)} == {"KRW-BTC", "KRW-ETH"}  # a gap, and bars
+        asked = len(bench.rest.asked)
         bench.live(frame(10, 32_000))
-        await trio.sleep(1)
+        await trio.sleep(10)
         assert len(heard(other)) == 1
         assert heard(both) == []
+        assert len(bench.rest.asked) == asked
 
 
 @pytest.mark.parametrize("after_s", [0.0, 1.0, 1.01, 1.5])

@@ -146,6 +146,14 @@ async def test_the_bar_itself_is_read_when_it_is_wanted_and_when_a_day_has_ended
         assert [row[0] for row in bench.asked()] == [0.0, 33.0, 86_433.0, 172_833.0]
 
 
+async def test_what_is_wanted_before_the_last_day_has_settled_is_read_again_when_it_has(autojump_clock):
+    async with following() as bench:
+        await trio.sleep(31)
+        bench.periods.want([of(D1)])
+        await trio.sleep(60)
+        assert [row[0] for row in bench.asked()] == [31.0, 33.0]
+
+
 async def test_the_day_that_has_just_closed_is_read_too(autojump_clock):
     """It belongs to the period from then on; of a period that has just begun there is nothing to read."""
     async with following() as bench:
@@ -173,6 +181,9 @@ async def test_two_who_want_the_same_are_served_once_and_the_last_one_ends_it(au
         assert len(bench.rest.asked) == 1
         bench.periods.release([of(D1)])  # harmless
         assert len(bench.told(Forget)) == 1
+        bench.periods.want([of(D1)])
+        await trio.sleep(1)
+        assert len(bench.rest.asked) == 2
 
 
 async def test_who_comes_back_begins_anew(autojump_clock):
@@ -254,6 +265,36 @@ async def test_a_hole_in_the_tickers_is_one_in_what_is_made_of_them(autojump_clo
         assert listener.receive_nowait() == gap  # of the day alone: the week is not made
         with pytest.raises(trio.WouldBlock):
             listener.receive_nowait()
+
+
+async def test_every_bar_that_is_made_of_the_tickers_has_their_hole_and_its_end(autojump_clock):
+    opened = Gap("KRW-BTC", 1, 2, "closed 1006")
+    closed = attrs.evolve(opened, end_ms=3, repaired=True, proof="the stream shows the newest state")
+    async with following() as bench:
+        topics = [of(timeframe) for timeframe in (D1, W1, MONTH, Y1)]
+        listeners = [bench.hub.attach((topic,), policy="cut-off", depth=10) for topic in topics]
+        bench.periods.want(topics)
+        for gap in (opened, closed):
+            bench.periods.gap(gap)
+            assert [listener.receive_nowait() for listener in listeners] == [gap] * 4
+
+
+async def test_a_market_that_is_gone_ends_every_bar_that_is_made_of_its_tickers(autojump_clock):
+    """At the exchange's time; who also listens to another market has a gap that nothing will mend."""
+    async with following() as bench:
+        topics = [of(timeframe) for timeframe in (D1, W1, MONTH, Y1)]
+        listeners = [bench.hub.attach((topic,), policy="cut-off", depth=10) for topic in topics]
+        both = bench.hub.attach((of(D1), of(D1, "KRW-ETH")), policy="cut-off", depth=10)
+        bench.periods.want(topics)
+        await trio.sleep(5)
+        bench.periods.gone("KRW-BTC", UnknownMarket("KRW-BTC"))
+        for listener in listeners:
+            with pytest.raises(UnknownMarket, match="KRW-BTC"):
+                listener.receive_nowait()
+        gap = both.receive_nowait()
+        assert isinstance(gap, Gap)
+        assert (gap.start_ms, gap.end_ms) == (now_ms(), now_ms())
+        assert (gap.is_open, gap.repaired) == (False, False)
 
 
 async def test_those_who_listen_are_told_when_their_market_is_found_gone(autojump_clock):

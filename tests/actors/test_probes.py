@@ -231,6 +231,30 @@ async def test_a_market_that_two_lists_lack_is_told_as_gone(autojump_clock):
         assert bench.gone == [btc]
 
 
+async def test_each_market_is_missing_since_its_own_first_list(autojump_clock):
+    async with probing(rest=Rest(moments({ETH: ago(9)}))) as bench:
+        btc, eth = bench.topics(BTC, ETH)
+        await bench.probe.known([btc, eth])
+        await trio.sleep(10)
+        bench.rest.answer = moments({})
+        await bench.probe.known([eth])
+        await trio.sleep(6)
+        await bench.probe.known([btc, eth])
+        assert bench.gone == [btc]
+        await trio.sleep(10)
+        await bench.probe.known([eth])
+        assert bench.gone == [btc, eth]
+
+
+async def test_a_market_without_a_row_is_listed(autojump_clock):
+    async with probing(rest=Rest(moments({}))) as bench:
+        for answer in (moments({}), moments({BTC: None}), moments({})):
+            bench.rest.answer = answer
+            await bench.probe.known(bench.topics(BTC))
+            await trio.sleep(10)
+        assert bench.gone == []
+
+
 async def test_a_market_that_is_listed_again_was_not_gone(autojump_clock):
     async with probing(rest=Rest(moments({}))) as bench:
         for answer in (moments({}), moments({BTC: ago(9)}), moments({})):

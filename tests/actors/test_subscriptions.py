@@ -26,8 +26,9 @@ from marketpipe.core import timeframes
 from marketpipe.core.requests import CandlesRequest, TradesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Line, Topic
-from marketpipe.errors import ExchangeUnavailable, PipelineClosed, RateLimited, UnknownMarket
-from marketpipe.models import Gap, Source
+from marketpipe.errors import BadPayload, ExchangeUnavailable, PipelineClosed, RateLimited, UnknownMarket
+from marketpipe.models import CandleState, Gap, Source
+from marketpipe.sim import WsDownFault
 from marketpipe.status import SubscriptionState
 
 TRADES, TICKERS, BOOKS = (Topic(line, BTC) for line in (Line.TRADE, Line.TICKER, Line.ORDERBOOK))
@@ -99,7 +100,7 @@ async def managing(
     answered, answers = trio.open_memory_channel[Answered](0)
     cache = Cache(answers, CacheOptions())
     inbox, messages = trio.open_memory_channel[BarMessage](10_000)
-    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told))
+    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told), mend=hub.tell)
     with answered, answers, inbox:
         async with asking(rest) as asker, trio.open_nursery() as nursery:
             subscriptions = Subscriptions(
@@ -164,7 +165,7 @@ async def test_whoever_is_cancelled_or_fails_gives_back_what_it_held(autojump_cl
                 await trio.sleep(0.1)
                 raise KeyError("mine")
         await trio.sleep(20)
-        assert bench.rest.asked == []
+        assert bench.rest.times_s(CandlesRequest) == []
         assert bench.open() == []
         assert bench.hub.statistics().subscribers == 0
 
@@ -216,6 +217,26 @@ async def test_with_a_history_the_newest_bar_is_part_of_it(autojump_clock):
             assert opens == [timeframes.floor(Timeframe.M1, EPOCH_MS) - ago * 60_000 for ago in (2, 1, 0)]
 
 
+@pytest.mark.parametrize("topic", [TICKERS, BOOKS, MINUTES, DAYS])
+async def test_whoever_joins_a_stream_that_is_being_checked_is_not_given_what_may_be_old(autojump_clock, topic):
+    """It may have changed since, and the next value comes when the check is done, or a new connection."""
+    async with managing() as bench, bench.listen(topic):
+        await trio.sleep(1)
+        bench.rest.latency_s = 1.0
+        carrier = TICKERS if topic is DAYS else topic
+        while bench.state(carrier) != "stale":
+            await trio.sleep(0.1)
+            assert trio.current_time() < 5
+        async with bench.listen(topic) as joined:
+            assert heard(joined) == []
+        bench.rest.latency_s = 0.02
+        while bench.state(carrier) != "active":
+            await trio.sleep(0.1)
+            assert trio.current_time() < 8
+        async with bench.listen(topic) as joined:
+            assert [event.market for event in heard(joined)] == [BTC]
+
+
 @pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
 async def test_whoever_joins_a_stream_that_is_down_is_told_of_the_hole(autojump_clock, topic):
     """As those who listened already were, and of its end."""
@@ -231,6 +252,20 @@ async def test_whoever_joins_a_stream_that_is_down_is_told_of_the_hole(autojump_
             await trio.sleep(30)
             (closed,) = [event for event in heard(joined) if isinstance(event, Gap)]
             assert (closed.start_ms, closed.repaired) == (opened.start_ms, True)
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
+async def test_whoever_joins_when_a_hole_is_mended_hears_nothing_of_it(autojump_clock, topic):
+    async with managing() as bench, bench.listen(topic) as earlier:
+        await trio.sleep(5)
+        bench.session(Line.TICKER if topic is DAYS else topic.line).end(ExchangeUnavailable("closed 1006"))
+        await trio.sleep(30)
+        assert [event.is_open for event in heard(earlier) if isinstance(event, Gap)] == [True, False]
+        async with bench.listen(topic) as joined:
+            await trio.sleep(1)
+            begins_with = heard(joined)
+            assert len(begins_with) == 1
+            assert not isinstance(begins_with[0], Gap)
 
 
 @pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
@@ -252,6 +287,46 @@ async def test_a_stream_that_does_not_begin_is_told_as_a_hole_until_it_does(auto
             assert "promises nothing about the time before" in closed.proof
             await trio.sleep(60)
             assert [event for event in heard(listener) if isinstance(event, Gap)] == []
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
+async def test_that_a_stream_has_begun_is_told_at_once_and_before_anything_that_it_shows(autojump_clock, topic):
+    """4.2 s to connect, as long for the first frame: told as a hole by then, and looked at once a second."""
+    stream = PaperStream(snapshots, latency_s=4.2)
+    async with (
+        managing(stream=stream, handshake_s=1.0, snapshot_s=4.5, silence_s=10.0) as bench,
+        bench.listen(topic) as listener,
+    ):
+        await trio.sleep(8.3)
+        before = heard(listener)
+        assert isinstance(before[-1], Gap)
+        assert before[-1].is_open
+        assert (before[-1].start_ms, before[-1].end_ms) == (EPOCH_MS + 1_000, EPOCH_MS + 7_000)
+        await trio.sleep(0.2)
+        closed, *shown = heard(listener)
+        assert isinstance(closed, Gap)
+        assert (closed.start_ms, closed.end_ms, closed.repaired) == (before[-1].start_ms, EPOCH_MS + 8_400, True)
+        assert [value.source for value in shown] == [Source.STREAM]
+
+
+async def test_what_has_not_begun_is_no_hole_in_what_another_line_carries(autojump_clock):
+    """The trades of a market may be kept back while its tickers come, and the bars that are made of them."""
+
+    def greet(session: PaperSession, new: Collection[Topic]) -> None:
+        snapshots(session, [topic for topic in new if topic.line is not Line.TRADE])
+
+    async with managing(stream=PaperStream(greet)) as bench, AsyncExitStack() as stack:
+        listeners = {
+            topic: await stack.enter_async_context(bench.listen(topic))
+            for topic in (TRADES, TICKERS, BOOKS, MINUTES, DAYS)
+        }
+        await trio.sleep(15)
+        causes = {
+            topic: [event.cause for event in heard(listener) if isinstance(event, Gap)]
+            for topic, listener in listeners.items()
+        }
+        assert causes.pop(TRADES) == ["the trade stream has not begun"]
+        assert causes == {topic: [] for topic in (TICKERS, BOOKS, MINUTES, DAYS)}
 
 
 async def test_whoever_leaves_a_stream_that_has_not_begun_leaves_no_hole_behind(autojump_clock):
@@ -404,6 +479,63 @@ async def test_a_market_may_be_gone_from_any_line(autojump_clock, topic):
         assert bench.open() == ["ticker" if topic is DAYS else topic.line.value]
 
 
+async def test_a_market_gone_from_one_line_is_not_gone_from_another_that_still_shows_it(autojump_clock):
+    """Each line finds out for itself: the silent one long before the one that flows."""
+
+    def unknown(key: Any) -> Any:
+        raise UnknownMarket(key.market)
+
+    async with (
+        managing() as bench,
+        bench.listen(TRADES) as trades,
+        bench.listen(TICKERS) as tickers,
+        bench.listen(DAYS) as days,
+    ):
+        await trio.sleep(1)
+        bench.rest.answer = unknown
+        for _ in range(76):
+            bench.session(Line.TICKER).show(ticker(BTC, now_ms()))
+            await trio.sleep(0.25)
+        with pytest.raises(UnknownMarket):
+            heard(trades)
+        assert [event for event in (*heard(tickers), *heard(days)) if isinstance(event, Gap)] == []
+        assert bench.state(TICKERS) == "active"
+        for _ in range(200):
+            bench.session(Line.TICKER).show(ticker(BTC, now_ms()))
+            await trio.sleep(0.25)
+        for listener in (tickers, days):
+            with pytest.raises(UnknownMarket):
+                heard(listener)
+
+
+# -- bars that were missing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_the_bars_of_an_outage_may_be_more_than_a_consumers_depth(autojump_clock):
+    """They are read in one page and told in one step: nobody could take them as fast."""
+    told: list[Any] = []
+    async with (
+        open_rig(streams=True, markets=5) as pipe,
+        trio.open_nursery() as nursery,
+        pipe.market.stream_candle("KRW-BTC", "1s", policy="cut-off", depth=10) as bars,
+    ):
+
+        async def collect() -> None:
+            async for event in bars:
+                told.append(event)  # noqa: PERF401  # what came before an error counts
+
+        nursery.start_soon(collect)
+        await trio.sleep(5)
+        pipe.sim.add_fault(WsDownFault(for_s=40.0))
+        await trio.sleep(90)
+        nursery.cancel_scope.cancel()
+    assert [gap.is_open for gap in told if isinstance(gap, Gap)] == [True, False]
+    finals = [event.open_ms for event in told if not isinstance(event, Gap) and event.state is CandleState.FINAL]
+    assert len(finals) == len(set(finals)) >= 60
+    assert finals == sorted(finals)
+
+
 # -- memory -----------------------------------------------------------------------------------------------------
 
 
@@ -499,3 +631,45 @@ async def test_a_bug_in_any_of_its_parts_is_not_hidden(autojump_clock):
     with pytest.RaisesGroup(AttributeError, flatten_subgroups=True):
         async with managing(stream=PaperStream(bug)) as bench, bench.listen(TRADES):
             await trio.sleep(10)
+
+
+@pytest.mark.parametrize("topic", [MINUTES, DAYS])
+async def test_whoever_joins_a_stream_that_is_down_is_told_of_the_hole_after_its_history(autojump_clock, topic):
+    async with managing() as bench, bench.listen(topic) as earlier:
+        await trio.sleep(5)
+        bench.stream.refusals.append(RateLimited("429", retry_after_s=60.0))
+        bench.session(Line.TICKER if topic is DAYS else topic.line).end(ExchangeUnavailable("closed 1006"))
+        await trio.sleep(1)
+        (opened,) = [event for event in heard(earlier) if isinstance(event, Gap)]
+        async with bench.listen(topic, history=3) as joined:
+            await trio.sleep(15)
+            *history, gap = heard(joined)
+            assert [candle.timeframe for candle in history] == [topic.timeframe] * 3
+            assert gap == opened
+            await trio.sleep(90)
+            (closed,) = [event for event in heard(joined) if isinstance(event, Gap)]
+            assert (closed.start_ms, closed.repaired) == (opened.start_ms, True)
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES, DAYS])
+async def test_whoever_joins_a_stream_that_has_not_begun_is_told_of_the_hole(autojump_clock, topic):
+    """As those were who have waited for longer; also with a history, and after it."""
+    async with managing(handshake_s=1.0, snapshot_s=2.0) as bench, bench.listen(topic) as first:
+        bench.stream.refusals.extend(ExchangeUnavailable("503", status=503) for _ in range(100))
+        await trio.sleep(5)
+        (opened,) = [event for event in heard(first) if isinstance(event, Gap)]
+        for history in (0, 2) if topic.timeframe else (0,):
+            async with bench.listen(topic, history=history) as joined:
+                await trio.sleep(4)
+                *begins_with, gap = heard(joined)
+                assert (len(begins_with), gap) == (history, opened)
+
+
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, BOOKS, MINUTES])
+async def test_a_hole_is_told_once_whatever_else_is_the_matter(autojump_clock, topic):
+    """A stream of which nothing could be read but that it was there has not begun, and has a hole."""
+    async with managing(stream=PaperStream()) as bench, bench.listen(topic) as listener:
+        await trio.sleep(1)
+        bench.session(topic.line).show(BadPayload("no number", market=BTC))
+        await trio.sleep(30)
+        assert [event.is_open for event in heard(listener) if isinstance(event, Gap)] == [True]
