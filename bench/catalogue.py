@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from bench.callers import callers
+from bench.collecting import allowance, backfill
 from bench.consumers import slow, subscriptions
 from bench.decode import decode
 from bench.demand import habits, recovery, utilisation
 from bench.figures import Outcome
+from bench.kills import kills
 from bench.memory import hit, memory
 from bench.pages import pages
 from bench.parts import cache, pacing
 from bench.reading import reading
 from bench.rivals import rivals
 from bench.scale import Scale
+from bench.sparse import sparse
 from bench.starting import importing
+from bench.stored import stored
 from bench.stream_faults import outages
 from bench.streams import flatout, ingest, latency
 from bench.symbols import symbols
@@ -49,6 +53,12 @@ BENCHES: Mapping[str, Bench] = {
     "subscriptions": subscriptions,
     "slow": slow,
     "outages": outages,
+    # Collecting: from a simulator in its own process into a file; the thin market in memory and virtual time.
+    "backfill": backfill,
+    "allowance": allowance,
+    "sparse": sparse,
+    "stored": stored,
+    "kills": kills,
     RIVALS: rivals,
 }
 

@@ -6,7 +6,7 @@ import attrs
 
 from marketpipe.sim.config import Window
 
-__all__ = ["FULL", "QUICK", "TINY", "Habit", "Scale", "StreamScale"]
+__all__ = ["FULL", "QUICK", "TINY", "CollectingScale", "Habit", "Scale", "StreamScale"]
 
 
 @attrs.frozen
@@ -52,6 +52,26 @@ class StreamScale:
 
 
 @attrs.frozen(kw_only=True)
+class CollectingScale:
+    """Sizes of the benches of collecting.
+
+    ``bars`` of one symbol are collected ``turns`` times for each of ``latencies_s``; a backfill is watched at its limit
+    for ``allowance_s``; a thin market is collected for ``sparse_days``. ``stored`` bars are read through, and the
+    newest of some moment ``reads`` times. A collection is killed ``kills`` times, about each ``pages_per_kill`` pages.
+    """
+
+    bars: int
+    turns: int
+    latencies_s: tuple[float, ...]
+    allowance_s: float
+    sparse_days: int
+    stored: int
+    reads: int
+    kills: int
+    pages_per_kill: int
+
+
+@attrs.frozen(kw_only=True)
 class Scale:
     """Sizes. ``loops`` and ``turns`` are of the benches without a network, ``repeats`` of those with one.
 
@@ -79,6 +99,7 @@ class Scale:
     rival_callers: int
     rival_batch: int
     streams: StreamScale
+    collecting: CollectingScale
 
 
 ALL = 1_000
@@ -98,6 +119,17 @@ STREAMS = StreamScale(
     trades=500,
     slow_s=12.0,
     outages=(ALL, ALL),
+)
+COLLECTING = CollectingScale(
+    bars=100_000,
+    turns=5,
+    latencies_s=(0.0, 0.02),
+    allowance_s=30.0,
+    sparse_days=365,
+    stored=1_000_000,
+    reads=500,
+    kills=50,
+    pages_per_kill=10,
 )
 FULL = Scale(
     loops=2_000,
@@ -120,6 +152,7 @@ FULL = Scale(
     rival_callers=250,
     rival_batch=500,
     streams=STREAMS,
+    collecting=COLLECTING,
 )
 QUICK = attrs.evolve(
     FULL,
@@ -135,6 +168,9 @@ QUICK = attrs.evolve(
     reading_s=2.0,
     streams=attrs.evolve(
         STREAMS, slices=2, slice_s=4.0, ingest_s=8.0, climbs=1, step_s=3.0, calm_s=8.0, rounds=2, slow_s=6.0
+    ),
+    collecting=attrs.evolve(
+        COLLECTING, bars=20_000, turns=2, allowance_s=6.0, sparse_days=60, stored=100_000, reads=100, kills=5
     ),
 )
 TINY = attrs.evolve(
@@ -174,5 +210,16 @@ TINY = attrs.evolve(
         trades=1_000,
         slow_s=1.5,
         outages=(0, 2),
+    ),
+    collecting=CollectingScale(
+        bars=1_000,
+        turns=1,
+        latencies_s=(0.02,),
+        allowance_s=2.0,
+        sparse_days=5,
+        stored=3_000,
+        reads=5,
+        kills=1,
+        pages_per_kill=5,
     ),
 )

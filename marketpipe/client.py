@@ -89,7 +89,7 @@ class Client:
     _meter: Meter = attrs.field(factory=Meter, init=False)
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
     _closed: bool = attrs.field(default=False, init=False)
-    _last_listed: Collection[str] = attrs.field(default=(), init=False)
+    _last_listed: dict[str, Market | MarketPipeError] = attrs.field(factory=dict, init=False)
 
     # -- tickers and order books --------------------------------------------------------------------------------
 
@@ -755,7 +755,8 @@ class Client:
         held = self._view.markets(key, max_age_s)
         if held is not MISSING:
             await trio.lowlevel.checkpoint()
-            return _listed(held), True
+            self._last_listed = _listed(held)
+            return self._last_listed, True
         listed = _listed(_value((await self._ask((key,), priority))[key]))
         self._last_listed = listed
         return listed, False

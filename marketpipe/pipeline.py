@@ -136,7 +136,7 @@ async def run_pipeline(
     jitter = draw or random.Random().random
     shared = budgets or _new_budgets(config)
     batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
-    cache = Cache(answers, config.cache)
+    cache = Cache(answers, config.cache, store is None)
     hub = Hub()
     # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
     # nobody either.
@@ -145,7 +145,7 @@ async def run_pipeline(
     writer = archive = pages = backfill = collected = None
     if store is not None:
         writer = Writer(store, runner(), clock, config.collecting, jitter)
-        archive = Archive(store, runner(), writer)
+        archive = Archive(store, runner(), writer, runner())
         pages = Pages(Asker(questions.clone()), archive, config.collecting.pages_at_once)
         backfill = Backfill(pages, config.collecting, batcher.exchange_now_ms, jitter)
     subscriptions = None

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
 
-__all__ = ["picture_of"]
+__all__ = ["Watcher", "at_a_terminal", "picture_of"]
+
+# Long after anything should have happened; only a hang comes this far.
+HANG_S = 60
 
 _PARTS = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|([^\x1b])")
 
@@ -29,3 +42,56 @@ def picture_of(written: str, columns: int) -> list[str]:
     while screen and not screen[-1].strip():
         screen.pop()
     return [line.rstrip() for line in screen]
+
+
+class Watcher:
+    """A process at a terminal of its own."""
+
+    def __init__(self, ours: subprocess.Popen[bytes], descriptor: int, columns: int) -> None:
+        self.ours = ours
+        self.written = b""
+        self._descriptor = descriptor
+        self._columns = columns
+
+    @property
+    def text(self) -> str:
+        return self.written.decode(errors="ignore")
+
+    @property
+    def screen(self) -> list[str]:
+        return picture_of(self.text, self._columns)
+
+    def read_until(self, seen: Callable[[list[str]], bool]) -> None:
+        deadline_s = time.monotonic() + HANG_S
+        while not seen(self.screen):
+            assert time.monotonic() < deadline_s, "\n".join(self.screen)
+            if select.select([self._descriptor], [], [], 0.1)[0]:
+                self.written += os.read(self._descriptor, 65_536)
+
+    def end(self) -> int:
+        """Read what is left, and the exit code."""
+        with contextlib.suppress(OSError):  # how Linux says that nobody holds the other end any more
+            while data := os.read(self._descriptor, 65_536):
+                self.written += data
+        return self.ours.wait(HANG_S)
+
+
+@contextlib.contextmanager
+def at_a_terminal(cli, *args: str, columns: int = 120, **environment: str) -> Iterator[Watcher]:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    inherited = {name: value for name, value in cli.environment.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen(
+        [*cli.command, *args],
+        env={**inherited, "TERM": "xterm", **environment},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        process_group=0,
+    ) as ours:
+        os.close(slave)
+        try:
+            yield Watcher(ours, master, columns)
+        finally:
+            ours.kill()
+            os.close(master)

@@ -12,17 +12,21 @@ import pytest
 import trio
 from click.testing import CliRunner
 from rig import EPOCH_MS
+from trio.testing import MockClock
 
 import bench.__main__ as command
 from bench.catalogue import BENCHES, RIVALS, about
+from bench.collecting import ratio_above
 from bench.delays import Delays
 from bench.demand import steady_rate
 from bench.figures import Figure, Matrix, Outcome, at_least, at_most, ratio_below
 from bench.flooding import Sent, Slice
 from bench.ground import Account
+from bench.memory import ready_exchange
 from bench.oracle import Log, Verdict, verdict_on_bars, verdict_on_trades
 from bench.report import document
 from bench.scale import TINY
+from bench.sparse import ThinExchange, in_bursts, scattered
 from bench.stages import open_real_stage
 from bench.stream_faults import SCENARIOS, play_virtually
 from bench.truth import (
@@ -43,9 +47,11 @@ from marketpipe.upbit import wire
 
 HOUR_MS = 3_600_000
 WORLD = World(markets=40)
-ALONE = ("decode", "pacing", "cache", "hit", "memory")
+ALONE = ("decode", "pacing", "cache", "hit", "memory", "sparse")
 # Floods want a processor for each of their three processes.
 FLOODED = ("ingest", "latency", "flatout", "subscriptions", "slow", "outages")
+# They collect and read in processes of their own.
+COLLECTED = ("backfill", "allowance", "stored", "kills")
 
 
 def checked(name, outcome):
@@ -73,6 +79,22 @@ async def test_a_bench_of_live_streams_runs_and_breaks_no_promise(name):
 
 @pytest.mark.slow
 @pytest.mark.socket
+async def test_the_benches_of_collecting_run_and_break_no_promise():
+    """All at once, as below."""
+    outcomes = {}
+
+    async def run(name):
+        outcomes[name] = await BENCHES[name](TINY)
+
+    async with trio.open_nursery() as nursery:
+        for name in COLLECTED:
+            nursery.start_soon(run, name)
+    for name, outcome in outcomes.items():
+        checked(name, outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.socket
 async def test_the_other_benches_run_and_break_no_promise():
     """All at once, since most of their time is spent waiting for a second to pass; each has its own simulator."""
     outcomes = {}
@@ -82,11 +104,11 @@ async def test_the_other_benches_run_and_break_no_promise():
 
     async with trio.open_nursery() as nursery:
         for name in BENCHES:
-            if name not in (*ALONE, *FLOODED):
+            if name not in (*ALONE, *FLOODED, *COLLECTED):
                 nursery.start_soon(run, name)
     for name, outcome in outcomes.items():
         checked(name, outcome)
-    assert {*outcomes, *ALONE, *FLOODED} == set(BENCHES)
+    assert {*outcomes, *ALONE, *FLOODED, *COLLECTED} == set(BENCHES)
     missing = {figure.what: figure.value for figure in outcomes[RIVALS].figures if "not answered" in figure.what}
     assert set(missing.values()) == {0}
 
@@ -389,6 +411,28 @@ def test_what_a_flood_has_sent_and_nobody_received_is_found():
         assert word in line
 
 
+# -- collecting -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draw", [scattered, in_bursts])
+def test_a_thin_market_is_as_thin_as_it_is_said_to_be(draw):
+    """Five minutes of a hundred, each at most once, in order."""
+    year = 365 * 1_440
+    slots = list(draw(year))
+    assert len(slots) / year == pytest.approx(0.05, rel=0.1)
+    assert slots == sorted(set(slots))
+    assert 0 <= slots[0] < slots[-1] < year
+
+
+def test_a_thin_market_shows_the_newest_bars_before_a_moment():
+    """And no others, newest first."""
+    exchange = ThinExchange(ready_exchange(1).markets, [minute * 60_000 for minute in range(5)])
+    request = CandlesRequest(exchange.name, Timeframe.M1, 2, 4 * 60_000)
+    reply = trio.run(exchange.fetch, request, clock=MockClock(autojump_threshold=0))
+    assert [bar.open_ms // 60_000 for bar in reply.rows] == [3, 2]
+    assert exchange.pages == 1
+
+
 # -- figures and the command ----------------------------------------------------------------------------------------
 
 
@@ -404,6 +448,8 @@ def test_goals_are_about_the_value_or_the_ratio():
         (at_most(3), False),
         (ratio_below(2), True),
         (ratio_below(1.9), False),
+        (ratio_above(2), True),
+        (ratio_above(2.1), False),
         (None, None),
     ]:
         assert attrs.evolve(figure, goal=goal).met is met

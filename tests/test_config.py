@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from marketpipe.config import REGIONS, Buffers, CacheOptions, Config, Limits, Retry, Subscriptions
+from marketpipe.config import REGIONS, Buffers, CacheOptions, Collecting, Config, Limits, Retry, Subscriptions
 
+GROUPS = (Limits, Retry, CacheOptions, Subscriptions, Buffers, Collecting)
 NUMBERS = [
     (group, field.name)
-    for group in (Limits, Retry, CacheOptions, Subscriptions, Buffers)
+    for group in GROUPS
     for field in attrs.fields(group)
     if isinstance(field.default, int | float) and not isinstance(field.default, bool)
 ]
@@ -27,7 +29,7 @@ def test_the_defaults_are_valid_and_equal():
 
 def test_every_number_that_can_be_set_is_among_those_tested():
     others = {"freshness", "auto"}
-    fields = [field for group in (Limits, Retry, CacheOptions, Subscriptions, Buffers) for field in attrs.fields(group)]
+    fields = [field for group in GROUPS for field in attrs.fields(group)]
     assert [name for _, name in NUMBERS] == [field.name for field in fields if field.name not in others]
 
 
@@ -195,6 +197,8 @@ def test_an_address_of_another_type_is_named(base_url: Any):
         ("subscriptions", Buffers()),
         ("subscriptions", False),
         ("buffers", 1000),
+        ("collecting", Buffers()),
+        ("collecting", None),
     ],
 )
 def test_a_group_of_options_is_of_its_own_type(name: str, value: Any):
@@ -215,6 +219,42 @@ def test_a_changed_copy_leaves_the_original_alone_and_is_checked_too():
         attrs.evolve(config, region="mars")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         config.region = "sg"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_has_a_database_of_its_own_among_the_data_of_the_user(region: str):
+    path = Path(Config(region=region).store_path)
+    assert path.is_absolute()
+    assert path.name == f"upbit-{region}.db"
+    assert path.parent.name == "marketpipe"
+
+
+def test_what_another_address_tells_is_not_kept_among_what_was_real():
+    """A simulator invents; only who names a file for it gets one."""
+    assert Config(base_url="http://127.0.0.1:8600").store_path == ":memory:"
+    assert Config(base_url="http://127.0.0.1:8600", store="sim.db").store_path == "sim.db"
+
+
+@pytest.mark.parametrize("store", ["candles.db", "/data/candles.db", ":memory:", Path("/data/candles.db")])
+def test_a_database_that_is_named_is_taken_as_it_is(store: Any):
+    assert Config(store=store).store_path == str(store)
+    assert Config(store=store, region="sg", base_url="http://127.0.0.1:8600").store_path == str(store)
+
+
+def test_an_address_for_streams_alone_moves_no_database():
+    assert Config(ws_url="ws://127.0.0.1:8600/websocket/v1").store_path == Config().store_path
+
+
+@pytest.mark.parametrize("store", [7, True, b"candles.db", ["candles.db"]])
+def test_a_database_that_is_no_path_is_named(store: Any):
+    with pytest.raises(TypeError, match=r"^Config\.store must be a path or ':memory:', was ") as misuse:
+        Config(store=store)
+    assert str(misuse.value).endswith(repr(store))
+
+
+def test_a_database_without_a_name_is_named():
+    with pytest.raises(ValueError, match=r"^Config\.store must be a path or ':memory:', was ''$"):
+        Config(store="")
 
 
 def test_an_unknown_option_is_named():

@@ -252,14 +252,14 @@ def test_pipelines_one_after_another_stay_within_the_limit_together(runs):
         for _ in range(3):
             async with mp.open_pipeline(base_url=base_url) as market, trio.open_nursery() as nursery:
                 for count in range(1, 11):
-                    nursery.start_soon(partial(market.get_candle, "KRW-BTC", count=count))
+                    nursery.start_soon(partial(market.get_trade, "KRW-BTC", count=count))
 
     async def serve_and_use():
         async with open_simulator(markets=5, window="rolling") as sim:
             await use(sim.base_url)
             if runs == 2:
                 await trio.to_thread.run_sync(trio.run, use, sim.base_url)
-            return sim.exchange.statistics().groups["candles"]
+            return sim.exchange.statistics().groups["crix-trades"]
 
     seen = trio.run(serve_and_use)
     assert seen.accepted == 30 * runs
@@ -278,9 +278,9 @@ async def test_two_pipelines_at_once_share_the_limit():
     ):
         async with trio.open_nursery() as nursery:
             for count in range(1, 16):
-                nursery.start_soon(partial(one.get_candle, "KRW-BTC", count=count))
-                nursery.start_soon(partial(other.get_candle, "KRW-ETH", count=count))
-        seen = sim.exchange.statistics().groups["candles"]
+                nursery.start_soon(partial(one.get_trade, "KRW-BTC", count=count))
+                nursery.start_soon(partial(other.get_trade, "KRW-ETH", count=count))
+        seen = sim.exchange.statistics().groups["crix-trades"]
         assert (seen.accepted, seen.refused) == (30, 0)
         assert seen.greatest_per_second <= 10
 

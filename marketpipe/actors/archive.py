@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import attrs
 
 from marketpipe.actors.writer import Runner, WritableStore, Writer
+from marketpipe.core.checkup import StoreCheck, checked
 from marketpipe.core.history import Piece
 from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import SpanSet
@@ -22,6 +23,28 @@ from marketpipe.models import Candle
 __all__ = ["Archive", "ReadableStore"]
 
 Series = tuple[str, Timeframe]
+
+DAMAGED = "DAMAGED"
+END_OF_TIME_MS = 1 << 62
+
+
+class ReaderBeside(Protocol):
+    """A connection that reads, to be closed by whoever asked for it."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
+
+    def coverage(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
+        """What is proven."""
+        ...
+
+    def series(self) -> tuple[Any, ...]:
+        """How much is stored of each."""
+        ...
+
+    def integrity(self) -> tuple[Any, ...]:
+        """What is wrong with it."""
+        ...
 
 
 class ReadableStore(WritableStore, Protocol):
@@ -53,35 +76,50 @@ class ReadableStore(WritableStore, Protocol):
         """What is wrong with it."""
         ...
 
+    def reader(self) -> ReaderBeside:
+        """Another connection, to read beside this one."""
+        ...
+
 
 @attrs.define(eq=False)
 class Archive:
-    """Reading is through ``run`` (see `marketpipe.actors.writer.Runner`), one call at a time."""
+    """Reading is through ``run`` (see `marketpipe.actors.writer.Runner`), one call at a time.
+
+    ``run_beside``: the same for what takes long, so that reads go on; without it, they wait.
+    """
 
     _store: ReadableStore
     _run: Runner
     writer: Writer
-    _followers: dict[Series, dict[object, Callable[[Piece], None]]] = attrs.field(factory=dict, init=False)
+    _run_beside: Runner | None = None
+    _followers: dict[Series, dict[object, Callable[[Piece, bool], None]]] = attrs.field(factory=dict, init=False)
 
     async def coverage(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
         """What is proven of ``[start_ms, end_ms)``."""
-        kept = self.writer.kept(market, timeframe)
-        stored: SpanSet = await self._run(self._store.coverage, market, timeframe, start_ms, end_ms)
+        with self._on_its_way(market, timeframe) as kept:
+            stored: SpanSet = await self._run(self._store.coverage, market, timeframe, start_ms, end_ms)
         return (stored | SpanSet.of(*((piece.start_ms, piece.end_ms) for piece in kept))).clip(start_ms, end_ms)
 
     async def shelf(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
         """What is proven of ``[start_ms, end_ms)``, with its bars."""
-        # First what is kept: it may be stored while the database is read, and is then in both.
-        kept = self.writer.kept(market, timeframe)
-        shelf = await self._run(self._read, market, timeframe, start_ms, end_ms)
+        with self._on_its_way(market, timeframe) as kept:
+            shelf = await self._run(self._read, market, timeframe, start_ms, end_ms)
         shelf.lay_pieces(kept)
         assert isinstance(shelf, Shelf)
         return shelf
 
     async def newest(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
         """What is proven right before ``end_ms``, as far down as the newest ``count`` bars before it reach."""
-        kept = self.writer.kept(market, timeframe)
-        shelf = await self._run(self._read_newest, market, timeframe, count, end_ms)
+        with self._on_its_way(market, timeframe) as kept:
+            shelf = await self._run(self._read_newest, market, timeframe, count, end_ms)
+        shelf.lay_pieces(kept)
+        assert isinstance(shelf, Shelf)
+        return shelf
+
+    async def oldest(self, market: str, timeframe: Timeframe, count: int, start_ms: int, end_ms: int) -> Shelf:
+        """What is proven from ``start_ms`` on and before ``end_ms``, as far up as the oldest ``count`` bars reach."""
+        with self._on_its_way(market, timeframe) as kept:
+            shelf = await self._run(self._read_oldest, market, timeframe, count, start_ms, end_ms)
         shelf.lay_pieces(kept)
         assert isinstance(shelf, Shelf)
         return shelf
@@ -91,20 +129,26 @@ class Archive:
         found: tuple[Any, ...] = await self._run(self._store.failures, market, timeframe, start_ms, end_ms)
         return found
 
+    async def check(self) -> StoreCheck:
+        """Everything that is stored, and whatever is wrong with it; raises `StoreError`."""
+        run = self._run_beside or self._run
+        found: StoreCheck = await run(self._check)
+        return found
+
     def add(self, piece: Piece) -> bool:
         """Keep ``piece``, if there is room; false if it will not be stored. See `Writer.offer`."""
         taken = self.writer.offer(piece)
-        self._tell(piece)
+        self._tell(piece, taken)
         return taken
 
     async def put(self, piece: Piece) -> None:
         """Keep ``piece``, and wait for room. See `Writer.put`."""
-        self._tell(piece)
+        self._tell(piece, True)
         await self.writer.put(piece)
 
     @contextmanager
-    def follow(self, market: str, timeframe: Timeframe, tell: Callable[[Piece], None]) -> Generator[None]:
-        """Call ``tell`` with every piece of the series that is proven meanwhile, by whomever."""
+    def follow(self, market: str, timeframe: Timeframe, tell: Callable[[Piece, bool], None]) -> Generator[None]:
+        """Call ``tell`` with every piece of the series that is proven meanwhile, by whomever, and if it is kept."""
         series, key = (market, timeframe), object()
         self._followers.setdefault(series, {})[key] = tell
         try:
@@ -114,9 +158,32 @@ class Archive:
             if not self._followers[series]:
                 del self._followers[series]
 
-    def _tell(self, piece: Piece) -> None:
+    def _tell(self, piece: Piece, is_kept: bool) -> None:
         for tell in list(self._followers.get((piece.market, piece.timeframe), {}).values()):
-            tell(piece)
+            tell(piece, is_kept)
+
+    @contextmanager
+    def _on_its_way(self, market: str, timeframe: Timeframe) -> Generator[list[Piece]]:
+        """What is kept, and what comes to that while entered: it may be stored after the database has been read."""
+        pieces = list(self.writer.kept(market, timeframe))
+
+        def hear(piece: Piece, is_kept: bool) -> None:
+            if is_kept:
+                pieces.append(piece)
+
+        with self.follow(market, timeframe, hear):
+            yield pieces
+
+    def _check(self) -> StoreCheck:
+        with self._store.reader() as reader:
+            findings = reader.integrity()
+            # What SQLite cannot read cannot be counted either.
+            is_readable = all(finding.kind != DAMAGED for finding in findings)
+            series = [
+                checked(each, reader.coverage(each.market, each.timeframe, 0, END_OF_TIME_MS))
+                for each in (reader.series() if is_readable else ())
+            ]
+        return StoreCheck(self._store.path, tuple(series), findings)
 
     def _read(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
         # Coverage first: what is added in between has bars that it does not know of, never the other way round.
@@ -125,6 +192,15 @@ class Archive:
         if proven:
             bars = self._store.bars(market, timeframe, start_ms, end_ms)
             shelf.lay(proven, [bar for bar in bars if bar.open_ms in proven] if len(proven) > 1 else bars)
+        return shelf
+
+    def _read_oldest(self, market: str, timeframe: Timeframe, count: int, start_ms: int, end_ms: int) -> Shelf:
+        shelf = Shelf(timeframe)
+        span = self._store.coverage(market, timeframe, start_ms, end_ms).at(start_ms)
+        if span is not None:
+            bars = self._store.bars(market, timeframe, start_ms, span[1], limit=count)
+            up_to_ms = bars[-1].close_ms if len(bars) == count else span[1]
+            shelf.lay(SpanSet.of((start_ms, up_to_ms)), bars)
         return shelf
 
     def _read_newest(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:

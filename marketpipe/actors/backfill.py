@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import attrs
 import trio
@@ -21,11 +22,13 @@ from marketpipe.actors.pages import Pages
 from marketpipe.config import Collecting as Options
 from marketpipe.core import timeframes
 from marketpipe.core.bars import GRACE_MS
+from marketpipe.core.checkup import StoreCheck, to_ask_for
 from marketpipe.core.history import first_slot
 from marketpipe.core.pacing import full_jitter_s
 from marketpipe.core.planning import Planner, missing, slots_in
 from marketpipe.core.progress import JobState, Outcome, Pace, Progress, Report
 from marketpipe.core.requests import CandlesRequest
+from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import (
     BadPayload,
@@ -41,6 +44,8 @@ from marketpipe.models import Priority
 __all__ = ["Backfill", "Job"]
 
 logger = logging.getLogger("marketpipe.backfill")
+
+Series = tuple[str, Timeframe]
 
 PROGRESS_EVERY_S = 0.5
 # The first guess at what is left lasts until a rate is known.
@@ -58,6 +63,7 @@ class _Part:
     pages: int = 0
     given_up: int = 0  # slots that are not asked for any more
     error: MarketPipeError | None = None  # the last one, if nothing came since
+    gave_up: MarketPipeError | None = None  # why a span of it is not asked for any more
     failures: int = 0  # in a row
     refused: Counter[CandlesRequest] = attrs.field(factory=Counter)
     is_over: bool = False
@@ -65,10 +71,11 @@ class _Part:
 
     def outcome(self) -> Outcome:
         if self.planner is None:
-            return Outcome(self.market, self.timeframe, 0, 0, 0, 0, 0, self.error)
+            return Outcome(self.market, self.timeframe, 0, 0, 0, 0, 0, None)
         slots, gone = self.planner.slots, slots_in(self.timeframe, self.planner.gone)
         done = slots - self.planner.slots_missing - gone - self.given_up
-        return Outcome(self.market, self.timeframe, slots, done, gone, self.bars, self.pages, self.error)
+        error = self.error or self.gave_up
+        return Outcome(self.market, self.timeframe, slots, done, gone, self.bars, self.pages, error)
 
 
 @attrs.define(eq=False)
@@ -86,8 +93,11 @@ class Job:
     _options: Options
     _now_ms: Callable[[], int]
     _draw: Callable[[], float]
+    # What is wanted of each part, proven or not; without it, what is not proven between start and end.
+    _wanted: Mapping[Series, SpanSet] | None = None
     _began_s: float = attrs.field(factory=trio.current_time, init=False)
     _ended_s: float | None = attrs.field(default=None, init=False)
+    _paused_s: float = attrs.field(default=0.0, init=False)  # since when, if it is
     _state: JobState = attrs.field(default=JobState.PLANNING, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _go: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -105,7 +115,7 @@ class Job:
     def pause(self) -> None:
         """Ask for nothing more until `resume`; pages that are under way are still stored."""
         if self._state in (JobState.PLANNING, JobState.RUNNING):
-            self._state = JobState.PAUSED
+            self._state, self._paused_s = JobState.PAUSED, trio.current_time()
             self._go = trio.Event()
 
     def resume(self) -> None:
@@ -157,7 +167,8 @@ class Job:
     def snapshot(self) -> Progress:
         """How far it is at this moment."""
         parts = tuple(part.outcome() for part in self._parts)
-        now_s = trio.current_time() if self._ended_s is None else self._ended_s
+        # A pause is no slowness: what was its pace is its pace.
+        now_s = self._paused_s if self._state is JobState.PAUSED else self._began_s + self._elapsed_s()
         done, total = sum(part.done + part.gone for part in parts), sum(part.slots for part in parts)
         return Progress(
             state=self._state,
@@ -191,18 +202,20 @@ class Job:
         return left / rate
 
     def _trouble(self) -> str:
-        waiting = [part.error for part in self._parts if part.error is not None and not part.is_over]
+        writer, left = self._pages.archive.writer, [part for part in self._parts if not part.is_over]
+        waiting = [part.error for part in left if part.error is not None]
         if waiting:
             return str(waiting[0])
-        return self._pages.archive.writer.status().trouble if self._pages.archive.writer.is_full else ""
+        is_storing = not left and not self._over.is_set()
+        return writer.status().trouble if writer.is_full or is_storing else ""
 
     # -- its work -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Do it: for `Backfill`."""
         try:
-            with self._scope:
-                await self._plan()
+            with self._scope, ExitStack() as following:
+                await self._plan(following)
                 await self._collect()
                 await self._pages.archive.writer.stored()
             if self._state is not JobState.CANCELLED:
@@ -210,49 +223,46 @@ class Job:
                 self._state = JobState.DONE if whole else JobState.FAILED
         except StoreError as error:
             self._state, self._failure = JobState.FAILED, error
-        except trio.Cancelled:
-            self._cut_off = True
-            raise
         finally:
+            self._cut_off = self._state in (JobState.PLANNING, JobState.RUNNING, JobState.PAUSED)
             self._ended_s = trio.current_time()
             self._over.set()
 
-    async def _plan(self) -> None:
+    async def _plan(self, following: ExitStack) -> None:
         for part in self._parts:
             settled_ms = timeframes.floor(part.timeframe, self._now_ms() - GRACE_MS)
-            low_ms = max(self._start_ms, first_slot(part.timeframe))
-            top_ms = settled_ms if self._end_ms is None else min(settled_ms, self._end_ms)
-            covered = await self._pages.archive.coverage(part.market, part.timeframe, low_ms, max(low_ms, top_ms))
-            holes = missing(part.timeframe, low_ms, min(top_ms, settled_ms), covered)
+            if self._wanted is None:
+                holes = await self._holes(part, settled_ms)
+            else:
+                holes = self._wanted[part.market, part.timeframe]
             part.planner = Planner(part.market, part.timeframe, missing=holes, settled_ms=settled_ms)
             part.is_over = part.planner.is_done
+            following.enter_context(self._pages.following(part.planner))
         if self._state is JobState.PLANNING:
             self._state = JobState.RUNNING
         self._turns.extend(part for part in self._parts if not part.is_over)
+
+    async def _holes(self, part: _Part, settled_ms: int) -> SpanSet:
+        low_ms = max(self._start_ms, first_slot(part.timeframe))
+        top_ms = settled_ms
+        if self._end_ms is not None:
+            top_ms = min(settled_ms, timeframes.ceil(part.timeframe, self._end_ms))
+        covered = await self._pages.archive.coverage(part.market, part.timeframe, low_ms, max(low_ms, top_ms))
+        return missing(part.timeframe, low_ms, top_ms, covered)
 
     async def _collect(self) -> None:
         now_s = trio.current_time()
         self._bars.begin(now_s)
         self._asked.begin(now_s)
-        async with trio.open_nursery() as nursery:
-            for part in self._turns:
-                nursery.start_soon(self._follow, part)
-            async with trio.open_nursery() as workers:
-                for number in range(self._options.pages_at_once):
-                    workers.start_soon(self._work, name=f"backfill {number}")
-            nursery.cancel_scope.cancel(reason="all is collected")
-
-    async def _follow(self, part: _Part) -> None:
-        # What others prove meanwhile is not asked for.
-        assert part.planner is not None
-        with self._pages.following(part.planner):
-            await trio.sleep_forever()
+        async with trio.open_nursery() as workers:
+            for number in range(self._options.pages_at_once):
+                workers.start_soon(self._work, name=f"backfill {number}")
 
     async def _work(self) -> None:
         while True:
-            if self._state is JobState.PAUSED:
-                await self._go.wait()
             await trio.lowlevel.checkpoint()
+            while self._state is JobState.PAUSED:
+                await self._go.wait()
             turn = self._turn()
             if turn is not None:
                 await self._ask(*turn)
@@ -266,10 +276,13 @@ class Job:
             part = self._turns[0]
             self._turns.rotate(-1)
             assert part.planner is not None
-            if part.is_over or now_s < part.not_before_s:
+            if part.is_over:
                 continue
             if part.planner.is_done:
-                part.is_over = True
+                part.is_over, part.error = True, None
+                continue
+            # Where one has failed, one at a time is enough to see whether it is over.
+            if now_s < part.not_before_s or (part.failures and part.planner.in_flight):
                 continue
             request = part.planner.next()
             if request is not None:
@@ -307,13 +320,16 @@ class Job:
 
     def _took(self, part: _Part) -> None:
         part.pages += 1
-        part.failures, part.error, part.not_before_s = 0, None, 0.0
+        if not part.is_over:
+            part.failures, part.error, part.not_before_s = 0, None, 0.0
         self._current = part.market
         self._asked.add(1, trio.current_time())
 
     def _failed(self, part: _Part, request: CandlesRequest, error: ExchangeError) -> None:
         assert part.planner is not None
         logger.info("backfill of %s %s: %s", part.market, part.timeframe, error)
+        if part.is_over or part.planner.is_done:  # it has its reason already, or needs none
+            return
         part.failures += 1
         part.error = error
         if isinstance(error, UnknownMarket):
@@ -325,6 +341,7 @@ class Job:
                 spans = part.planner.dropped(request)
                 part.given_up += slots_in(part.timeframe, spans)
                 part.planner.skip(spans)
+                part.error, part.gave_up = None, error
                 return
         part.not_before_s = trio.current_time() + self._pause_s(part.failures, error)
 
@@ -357,24 +374,49 @@ class Backfill:
         """Hold jobs until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def start(
         self,
-        series: Sequence[tuple[str, Timeframe]],
+        series: Sequence[Series],
         start_ms: int,
         end_ms: int | None,
         priority: Priority,
     ) -> Job:
         """Begin to collect ``series`` from ``start_ms`` on, up to now or ``end_ms``."""
-        assert self._nursery is not None
+        return self._begin(series, start_ms, end_ms, priority)
+
+    async def check(self) -> StoreCheck:
+        """Look through all that is stored."""
+        return await self._pages.archive.check()
+
+    async def repair(self, priority: Priority) -> Job:
+        """Put the ledger in order, and begin to fetch what is missing in between, and what is stored wrongly.
+
+        What the exchange says now counts, whether the slot was proven or not.
+        """
         writer = self._pages.archive.writer
-        if not writer.can_write:
-            status = writer.status()
-            raise StoreError(
-                f"{status.path}: nothing can be collected: it is open for reading only, since {status.why}"
-            )
+        self._refuse_to_read_only()
+        await writer.stored()
+        await writer.tidy()
+        wanted = to_ask_for(await self.check(), self._now_ms())
+        return self._begin(tuple(wanted), 0, None, priority, wanted)
+
+    def _begin(
+        self,
+        series: Sequence[Series],
+        start_ms: int,
+        end_ms: int | None,
+        priority: Priority,
+        wanted: Mapping[Series, SpanSet] | None = None,
+    ) -> Job:
+        if self._nursery is None:
+            raise PipelineClosed(LEFT)
+        self._refuse_to_read_only()
         job = Job(
             [_Part(market, timeframe) for market, timeframe in series],
             start_ms,
@@ -384,10 +426,19 @@ class Backfill:
             self._options,
             self._now_ms,
             self._draw,
+            wanted,
         )
         self._jobs = [held for held in self._jobs if not held.is_over] + [job]
         self._nursery.start_soon(job.run, name=f"backfill of {len(series)}")
         return job
+
+    def _refuse_to_read_only(self) -> None:
+        writer = self._pages.archive.writer
+        if not writer.can_write:
+            status = writer.status()
+            raise StoreError(
+                f"{status.path}: nothing can be collected: it is open for reading only, since {status.why}"
+            )
 
     def snapshots(self) -> tuple[Progress, ...]:
         """How far every job is, the ended ones left out."""

@@ -63,10 +63,11 @@ class CacheView:
 
 @attrs.define(eq=False)
 class Cache:
-    """State of the actor; `run` is the actor."""
+    """State of the actor; `run` is the actor. ``keeps_history``: whether closed bars are kept, or have a database."""
 
     _answered: trio.MemoryReceiveChannel[Answered]
     _options: CacheOptions
+    _keeps_history: bool = True
     _tiers: dict[Kind, ExpiringCache[Any, Any]] = attrs.field(init=False)
     _activities: Activities = attrs.field(init=False)
     live_tickers: LiveValues[Ticker] = attrs.field(factory=LiveValues, init=False)
@@ -179,6 +180,8 @@ class Cache:
         # Closed bars rest; a page that holds the running bar, or may still be joined by a late one, is old within a
         # moment and stays in the fast tier only.
         if key.to_ms is not None and key.to_ms + GRACE_MS <= now_ms:
+            if not self._keeps_history:
+                return
             self._put(Kind.CANDLES, key, page, key.market, now_s, now_ms)
         else:
             self._tiers[Kind.CANDLES].put(key, page, 0.0)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import trio
 
 from marketpipe.actors.archive import Archive
 from marketpipe.actors.asker import Asker
-from marketpipe.core.history import Piece
+from marketpipe.core import timeframes
+from marketpipe.core.history import Piece, proven
 from marketpipe.core.planning import Planner
 from marketpipe.core.requests import CandlesRequest
-from marketpipe.core.spans import SpanSet
+from marketpipe.core.spans import Span, SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import ExchangeError, MarketPipeError
 from marketpipe.models import Candle, Priority
@@ -38,6 +40,37 @@ class Pages:
         page: tuple[Candle, ...] = answer
         return page
 
+    async def read(
+        self, requests: tuple[CandlesRequest, ...], priority: Priority, settled_ms: int
+    ) -> dict[CandlesRequest, tuple[Candle, ...]]:
+        """The pages, asked for together; what they prove is in the archive.
+
+        Raises the exchange's error, noted in the ledger, with the span it leaves out; what else has come is in the
+        archive all the same. ``settled_ms``: what is later is no loss to the ledger.
+        """
+        answers = await self._asker.ask(requests, priority)
+        pages: dict[CandlesRequest, tuple[Candle, ...]] = {}
+        failure: ExchangeError | None = None
+        for request in requests:
+            try:
+                pages[request] = self._kept(request, answers[request], settled_ms)
+            except ExchangeError as error:
+                window = SpanSet.of(_window(request, settled_ms))
+                self._note(request.market, request.timeframe, window, error)
+                failure = failure or _missing(error, request.timeframe, window)
+        if failure is not None:
+            raise failure
+        return pages
+
+    def _kept(self, request: CandlesRequest, answer: Any, settled_ms: int) -> tuple[Candle, ...]:
+        if isinstance(answer, MarketPipeError):
+            raise answer.copy()
+        page: tuple[Candle, ...] = answer
+        piece = proven(request, page, settled_ms)
+        if piece is not None:
+            self.archive.add(piece)
+        return page
+
     async def take(self, planner: Planner, request: CandlesRequest, priority: Priority) -> Piece | None:
         """What the answer to ``request``, given by ``planner``, proves; it is told to the planner.
 
@@ -46,33 +79,35 @@ class Pages:
         try:
             return planner.took(request, await self.ask(request, priority))
         except ExchangeError as error:
-            self._note(planner, planner.dropped(request), error)
+            self._note(planner.market, planner.timeframe, planner.dropped(request), error)
             raise
         except BaseException:
             planner.dropped(request)
             raise
 
-    async def fetch(self, planner: Planner, priority: Priority) -> tuple[Piece, ...]:
-        """All that ``planner`` lacks, several pages at once; the pieces that were fetched, whether stored or not.
+    async def fetch(self, planner: Planner, priority: Priority, pages_at_most: int | None = None) -> tuple[Piece, ...]:
+        """All that ``planner`` lacks, several pages at once; the pieces that were proven, whether stored or not.
 
-        The first error ends it and is raised, with the span that is missing; what had come before is in the archive.
+        Those that others fetch meanwhile are among them. After ``pages_at_most`` of them it ends early. The first error
+        ends it and is raised, with the span that is missing; what had come before is in the archive.
         """
-        fetch = _Fetch(self, planner, priority)
-        with self.following(planner):
+        fetch = _Fetch(self, planner, priority, pages_at_most)
+        with self.archive.follow(planner.market, planner.timeframe, fetch.hear):
             await fetch.run(min(self._at_once, max(1, planner.pages_missing)))
         return tuple(fetch.pieces)
 
     def following(self, planner: Planner) -> AbstractContextManager[None]:
-        """While entered, ``planner`` leaves out what others prove."""
-        return self.archive.follow(
-            planner.market, planner.timeframe, lambda piece: planner.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
-        )
+        """While entered, ``planner`` leaves out what others prove, if it is stored."""
 
-    def _note(self, planner: Planner, spans: SpanSet, error: ExchangeError) -> None:
+        def hear(piece: Piece, is_kept: bool) -> None:
+            if is_kept:
+                planner.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
+
+        return self.archive.follow(planner.market, planner.timeframe, hear)
+
+    def _note(self, market: str, timeframe: Timeframe, spans: SpanSet, error: ExchangeError) -> None:
         for start_ms, end_ms in spans:
-            self.archive.writer.failed(
-                planner.market, planner.timeframe, start_ms, end_ms, type(error).__name__, str(error)
-            )
+            self.archive.writer.failed(market, timeframe, start_ms, end_ms, type(error).__name__, str(error))
 
 
 @attrs.define(eq=False)
@@ -80,6 +115,7 @@ class _Fetch:
     _pages: Pages
     _planner: Planner
     _priority: Priority
+    _at_most: int | None
     pieces: list[Piece] = attrs.field(factory=list, init=False)
     _failure: ExchangeError | None = attrs.field(default=None, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -91,12 +127,13 @@ class _Fetch:
             async with trio.open_nursery() as nursery:
                 for _ in range(workers):
                     nursery.start_soon(self._work, nursery.cancel_scope.cancel, name=f"page of {self._planner.market}")
-        if self._failure is not None:
-            raise self._failure
+        # Not before now: others that were answered in the same moment have proven theirs.
+        if self._failure is not None and not self._planner.is_done:
+            raise _missing(self._failure, self._planner.timeframe, self._planner.missing)
 
     async def _work(self, stop: Callable[[], None]) -> None:
         await trio.lowlevel.checkpoint()
-        while self._failure is None and not self._planner.is_done:
+        while self._failure is None and not self._planner.is_done and not self._has_enough:
             request = self._planner.next()
             if request is not None:
                 await self._ask(request, stop)
@@ -109,8 +146,7 @@ class _Fetch:
         try:
             piece = await self._pages.take(self._planner, request, self._priority)
         except ExchangeError as error:
-            if self._failure is None:
-                self._failure = _missing(error, self._planner.timeframe, self._planner.missing)
+            self._failure = self._failure or error
             stop()
             return
         finally:
@@ -119,6 +155,25 @@ class _Fetch:
         if piece is not None:
             self.pieces.append(piece)
             self._pages.archive.add(piece)
+
+    def hear(self, piece: Piece, is_kept: bool) -> None:
+        """Somebody has proven ``piece``: it need not be asked for."""
+        if self._planner.missing.clip(piece.start_ms, piece.end_ms):
+            self.pieces.append(piece)
+            self._planner.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._at_most is not None and len(self.pieces) + self._planner.in_flight >= self._at_most
+
+
+def _window(request: CandlesRequest, settled_ms: int) -> Span:
+    """What the page would have proven of what has settled, at least."""
+    timeframe = request.timeframe
+    top_ms = settled_ms if request.to_ms is None else timeframes.ceil(timeframe, request.to_ms)
+    end_ms = min(settled_ms, top_ms)
+    slots = min(request.count, timeframes.bars_between(timeframe, 0, top_ms))
+    return min(end_ms, timeframes.shift(timeframe, top_ms, -slots)), end_ms
 
 
 def _missing(error: ExchangeError, timeframe: Timeframe, missing: SpanSet) -> ExchangeError:

@@ -82,6 +82,10 @@ class WritableStore(Protocol):
         """Remember that a span could not be fetched."""
         ...
 
+    def tidy(self) -> None:
+        """Put the ledger in order."""
+        ...
+
 
 @attrs.frozen
 class _Failed:
@@ -108,6 +112,7 @@ class Writer:
     _failed: deque[_Failed] = attrs.field(factory=deque, init=False)
     _rows: int = attrs.field(default=0, init=False)  # of what is kept
     _due_s: float = attrs.field(default=0.0, init=False)
+    _urgent: int = attrs.field(default=0, init=False)  # so many of the oldest are waited for
     _come: trio.Event = attrs.field(factory=trio.Event, init=False)
     _hurry: trio.Event = attrs.field(factory=trio.Event, init=False)
     _moved: trio.Event = attrs.field(factory=trio.Event, init=False)  # something was stored
@@ -143,11 +148,14 @@ class Writer:
         return True
 
     async def put(self, piece: Piece) -> None:
-        """Store ``piece`` soon, and wait for that as long as too much is kept."""
+        """Store ``piece`` soon, and wait as long as too much is kept.
+
+        It is taken before that: whoever gives up waiting may have told others that it is proven.
+        """
+        self._take(piece)
         await trio.lowlevel.checkpoint()
         while self.is_full:
             await self._moved.wait()
-        self._take(piece)
 
     def failed(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, code: str, message: str) -> None:
         """Remember that the span could not be fetched, and why."""
@@ -163,9 +171,14 @@ class Writer:
         """Wait until all that is kept now is stored, and do not let it wait for company."""
         await trio.lowlevel.checkpoint()
         last = self._kept[-1] if self._kept else None
+        self._urgent = len(self._kept)
         self._hurry.set()
         while last is not None and any(piece is last for piece in self._kept):
             await self._moved.wait()
+
+    async def tidy(self) -> None:
+        """Put the ledger of the database in order, between two transactions; raises `StoreError`."""
+        await self._run(self._store.tidy)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Store what comes, until cancelled; then what is kept, for as long as leaving may take."""
@@ -177,7 +190,7 @@ class Writer:
         finally:
             self._troubles = 0  # one more try
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.leave_s):
-                while self._kept and not self._troubles:
+                while (self._kept or self._failed) and not self._troubles:
                     await self._write_some()
             if self._kept:
                 logger.warning("%s: %d bars were not stored: %s", self._store.path, self._rows, self._trouble or "late")
@@ -198,7 +211,7 @@ class Writer:
         if self._troubles:
             await trio.sleep(self._pause_s())
             return
-        if self._rows < self._options.batch_rows:
+        if self._rows < self._options.batch_rows and not self._urgent:
             self._hurry = trio.Event()
             with trio.move_on_at(self._due_s):
                 await self._hurry.wait()
@@ -213,9 +226,12 @@ class Writer:
         )
 
     async def _write_some(self) -> None:
-        pieces, failed, now_ms = self._batch(), tuple(self._failed), self._clock.now_ms()
+        # What comes from here on, and is not among what is written now, waits for company from now on.
+        self._due_s = trio.current_time() + self._options.flush_s
         try:
-            written = await self._run(self._write, pieces, failed, now_ms)
+            if self._kept:
+                await self._write_pieces()
+            await self._write_failures()
         except StoreError as error:
             self._troubles += 1
             self._failures += 1
@@ -226,15 +242,26 @@ class Writer:
         if self._trouble:
             logger.info("%s: can be written again", self._store.path)
         self._troubles, self._trouble = 0, ""
-        self._done(pieces, failed, written)
 
-    def _write(self, pieces: Sequence[Piece], failed: Sequence[_Failed], now_ms: int) -> _Written:
-        written = self._store.write(pieces, now_ms=now_ms)
-        for span in failed:
-            self._store.note_failure(
-                span.market, span.timeframe, span.start_ms, span.end_ms, span.code, span.message, now_ms
-            )
-        return written
+    async def _write_pieces(self) -> None:
+        pieces, now_ms = self._batch(), self._clock.now_ms()
+        written: _Written = await self._run(partial(self._store.write, pieces, now_ms=now_ms))
+        for piece in pieces:
+            self._kept.popleft()
+            self._rows -= _weight(piece)
+        self._urgent = max(0, self._urgent - len(pieces))
+        self._transactions += 1
+        self._written += written.rows
+        self._amended += len(written.amended)
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def _write_failures(self) -> None:
+        # One by one: each is a transaction of its own, and is counted once though a later one be refused.
+        for span in tuple(self._failed):
+            where, why = (span.market, span.timeframe, span.start_ms, span.end_ms), (span.code, span.message)
+            await self._run(self._store.note_failure, *where, *why, self._clock.now_ms())
+            self._failed.popleft()
 
     def _batch(self) -> tuple[Piece, ...]:
         rows, pieces = 0, list[Piece]()
@@ -244,19 +271,6 @@ class Writer:
             pieces.append(piece)
             rows += _weight(piece)
         return tuple(pieces)
-
-    def _done(self, pieces: Sequence[Piece], failed: Sequence[_Failed], written: _Written) -> None:
-        for piece in pieces:
-            self._kept.popleft()
-            self._rows -= _weight(piece)
-        for _ in failed:
-            self._failed.popleft()
-        self._transactions += bool(pieces)
-        self._written += written.rows
-        self._amended += len(written.amended)
-        self._due_s = trio.current_time() + self._options.flush_s
-        self._moved.set()
-        self._moved = trio.Event()
 
     def status(self) -> StoreStatus:
         """What it has done, and how it is."""

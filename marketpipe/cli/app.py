@@ -15,8 +15,12 @@ COMMANDS = {
     "ticker": "marketpipe.cli.asking",
     "orderbook": "marketpipe.cli.asking",
     "trades": "marketpipe.cli.asking",
-    "candles": "marketpipe.cli.asking",
+    "candles": "marketpipe.cli.candles",
     "markets": "marketpipe.cli.asking",
+    "backfill": "marketpipe.cli.backfill",
+    "gaps": "marketpipe.cli.gaps",
+    "export": "marketpipe.cli.exporting",
+    "doctor": "marketpipe.cli.doctor",
     "watch": "marketpipe.cli.watch",
     "sim": "marketpipe.cli.simulate",
 }
@@ -39,6 +43,8 @@ def cli() -> None:
     \b
     marketpipe demo                        everything, against a simulated exchange
     marketpipe ticker KRW-BTC KRW-ETH      two markets of the real one
+    marketpipe backfill KRW-BTC --start 1y --timeframe 1h
+                                           a year of candles into the database
 
     Tables for people, JSON lines for programs: as soon as the output is piped, or with --json.
     """

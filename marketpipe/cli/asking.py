@@ -1,9 +1,6 @@
-"""The commands that ask one thing: ticker, orderbook, trades, candles, markets."""
+"""The commands that ask one thing: ticker, orderbook, trades, markets."""
 
 from __future__ import annotations
-
-from datetime import datetime
-from typing import Any
 
 import click
 
@@ -11,9 +8,8 @@ from marketpipe.cli import checks
 from marketpipe.cli.options import Target, asking
 from marketpipe.cli.session import Answer, answer
 from marketpipe.client import BOOK_DEPTH, Client
-from marketpipe.core.timeframes import Timeframe
 
-__all__ = ["candles", "markets", "orderbook", "ticker", "trades"]
+__all__ = ["markets", "orderbook", "ticker", "trades"]
 
 
 @click.command()
@@ -75,46 +71,6 @@ def trades(target: Target, symbol: str, count: int) -> None:
 
         newest = await market.get_trade(symbol, count=count)
         return Answer(newest, lambda now_ms: trade_table(newest, now_ms), nothing="no trade is kept")
-
-    answer(target, question)
-
-
-@click.command()
-@click.argument("symbol")
-@click.option("--timeframe", default="1m", show_default=True, callback=checks.a_timeframe,
-              help="1s 1m 3m 5m 10m 15m 30m 1h 4h 1d 1w 1M 1y")  # fmt: skip
-@click.option("--count", type=click.IntRange(1),
-              help="How many bars; any number, page by page.  [default: 200, without a range]")  # fmt: skip
-@click.option("--start", metavar="TIME", callback=checks.a_moment,
-              help="The first bar opens here: 2026-11-01T09:00+09:00, or epoch ms.")  # fmt: skip
-@click.option("--end", metavar="TIME", callback=checks.a_moment, help="The last bar opens before this.")
-@click.option("--closed-only", is_flag=True, help="Leave out the bar that is still running.")
-@click.option("--fill", type=click.Choice(["none", "forward"]), default="none", show_default=True,
-              help="forward: a flat bar where nobody traded.")  # fmt: skip
-@asking
-def candles(
-    target: Target,
-    symbol: str,
-    timeframe: Timeframe,
-    count: int | None,
-    start: datetime | int | None,
-    end: datetime | int | None,
-    **options: Any,
-) -> None:
-    """Candles of one market, oldest first. --start, --end and --count: at most two of them.
-
-    \b
-    marketpipe candles KRW-BTC --timeframe 1d --count 30
-    marketpipe candles --sim KRW-BTC --timeframe 1m --start 2026-09-01T00:00Z --count 1000 --json > bars.jsonl
-    """
-
-    checks.a_range(count, start, end)
-
-    async def question(market: Client) -> Answer:
-        from marketpipe.cli.tables import candle_table
-
-        series = await market.get_candle(symbol, timeframe, count=count, start=start, end=end, **options)
-        return Answer(series, lambda now_ms: candle_table(series, now_ms), nothing="no bar there")
 
     answer(target, question)
 

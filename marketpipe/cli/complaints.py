@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from marketpipe.errors import MarketPipeError, PipelineCrashed
 
-__all__ = ["TOLD", "complain", "complain_of_each"]
+__all__ = ["TOLD", "complain", "complain_of_each", "say"]
 
 # ValueError is misuse that the library found; RuntimeError a simulator that did not start; OSError a port that is
 # taken. Anything else is a bug, and keeps its traceback.
@@ -19,7 +19,7 @@ def complain(error: BaseException, *, about: str = "") -> None:
     """Say on stderr what went wrong; ``about`` is named if the failure does not name it."""
     for leaf in _leaves(error):
         text = _one_line(leaf)
-        _say(text if not about or _names(leaf, text, about) else f"{about}: {text}")
+        say(text if not about or _names(leaf, text, about) else f"{about}: {text}")
 
 
 def complain_of_each(failed: Mapping[str, MarketPipeError]) -> None:
@@ -32,10 +32,11 @@ def complain_of_each(failed: Mapping[str, MarketPipeError]) -> None:
             complain(failed[symbols[0]], about=symbols[0])
         else:
             more = ", ..." if len(symbols) > NAMED else ""
-            _say(f"{len(symbols)} markets ({', '.join(symbols[:NAMED])}{more}): {text}")
+            say(f"{len(symbols)} markets ({', '.join(symbols[:NAMED])}{more}): {text}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """One line on stderr."""
     print(f"marketpipe: {text}", file=sys.stderr)
 
 

@@ -126,9 +126,10 @@ def _final(page: Page) -> list[Candle]:
 
 @contextmanager
 def _stdout() -> Iterator[BinaryIO]:
-    # A file of its own: a thread that is left behind in the middle of a write would keep `sys.stdout` locked.
+    # A file of its own, and without a buffer: a thread that is left behind in the middle of a write would keep
+    # `sys.stdout` locked, and whoever closes a buffer waits for it.
     sys.stdout.flush()
-    with open(sys.stdout.fileno(), "wb", closefd=False) as file:
+    with open(sys.stdout.fileno(), "wb", buffering=0, closefd=False) as file:
         yield file
 
 
@@ -140,7 +141,9 @@ class _Lines:
 
     def write(self, page: Page) -> None:
         bars = _final(page)
-        self.file.write(self.text(bars).encode())
+        rest = memoryview(self.text(bars).encode())
+        while rest:  # a pipe takes as much at a time as it has room for
+            rest = rest[self.file.write(rest) :]
         self.bars += len(bars)
 
 
@@ -152,12 +155,12 @@ def _csv(bars: Sequence[Candle]) -> str:
             bar.timeframe.value,
             _time(bar),
             bar.open_ms,
-            f"{bar.open:f}",
-            f"{bar.high:f}",
-            f"{bar.low:f}",
-            f"{bar.close:f}",
-            f"{bar.volume:f}",
-            f"{bar.quote_volume:f}",
+            _number(bar.open),
+            _number(bar.high),
+            _number(bar.low),
+            _number(bar.close),
+            _number(bar.volume),
+            _number(bar.quote_volume),
         )
         for bar in bars
     )
@@ -167,10 +170,16 @@ def _csv(bars: Sequence[Candle]) -> str:
 def _jsonl(bars: Sequence[Candle]) -> str:
     return "".join(
         f'{{"market":{json_line(bar.market)},"timeframe":"{bar.timeframe.value}","time":"{_time(bar)}",'
-        f'"open_ms":{bar.open_ms},"open":{bar.open:f},"high":{bar.high:f},"low":{bar.low:f},"close":{bar.close:f},'
-        f'"volume":{bar.volume:f},"quote_volume":{bar.quote_volume:f}}}\n'
+        f'"open_ms":{bar.open_ms},"open":{_number(bar.open)},"high":{_number(bar.high)},"low":{_number(bar.low)},"close":{_number(bar.close)},'
+        f'"volume":{_number(bar.volume)},"quote_volume":{_number(bar.quote_volume)}}}\n'
         for bar in bars
     )
+
+
+def _number(number: Decimal) -> str:
+    # In one spelling, so that a file is the same whether its bars come from the exchange or out of the database.
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _time(bar: Candle) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-__all__ = ["age", "amount", "exact", "percent", "rate", "utc"]
+__all__ = ["age", "amount", "counted", "duration", "exact", "percent", "rate", "span", "utc"]
 
 _SCALES = ((12, "T"), (9, "B"), (6, "M"), (3, "K"))
 
@@ -41,6 +41,34 @@ def age(age_ms: int) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds >= 1 else f"{age_ms} ms"
+
+
+def duration(seconds: float) -> str:
+    """How long something takes, in the two units that fit: ``44 s``, ``3 min 20 s``, ``1 h 5 min``, ``2 d 3 h``."""
+    whole = round(seconds)
+    if whole < 1:
+        return "less than 1 s" if seconds > 0 else "0 s"
+    if whole >= 60:
+        whole -= whole % 10 if whole < 3_600 else whole % 60  # seconds that nobody can rely on
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if whole >= size and len(parts) < 2:
+            parts.append(f"{whole // size} {unit}")
+            whole %= size
+        elif parts:
+            break
+    return " ".join(parts)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 request``, ``1,440 requests``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def span(start_ms: int, end_ms: int) -> str:
+    """``2026-11-23 07:14 to 2026-11-24 00:00``, UTC."""
+    digits = "seconds" if start_ms % 60_000 or end_ms % 60_000 else "minutes"
+    return f"{utc(start_ms, digits=digits)} to {utc(end_ms, digits=digits)}"
 
 
 def utc(at_ms: int, *, digits: str = "minutes") -> str:

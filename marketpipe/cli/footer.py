@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 import trio
@@ -15,7 +15,7 @@ from marketpipe.cli.waiting import waiting_for
 from marketpipe.core.topics import Line
 from marketpipe.status import SubscriptionState
 
-__all__ = ["Footer", "lasting"]
+__all__ = ["Footer", "lasting", "packed"]
 
 # Messages are counted over so many seconds.
 RATE_S = 3.0
@@ -26,6 +26,17 @@ BETWEEN = Text("   ")
 def lasting(since_ms: int, now_ms: int) -> str:
     """How long something has lasted, in whole seconds: ``7 s``."""
     return f"{max(0, now_ms - since_ms) // 1000} s"
+
+
+def packed(parts: Iterable[Text], console: Console, width: int) -> list[Text]:
+    """``parts`` beside each other, in as many lines of ``width`` as it takes; each stays in one if it can."""
+    lines: list[list[Text]] = []
+    for part in parts:
+        if lines and sum(map(len, lines[-1])) + len(lines[-1]) * len(BETWEEN) + len(part) <= width:
+            lines[-1].append(part)
+        else:
+            lines.append([part])
+    return [line for each in lines for line in BETWEEN.join(each).wrap(console, width)]
 
 
 @attrs.define(eq=False)
@@ -40,18 +51,12 @@ class Footer:
         yield from self.lines(console, options.max_width)
 
     def lines(self, console: Console, width: int) -> list[Text]:
-        """As of now, in as many lines of ``width`` as it takes; what belongs together stays in one if it can."""
+        """As of now, see `packed`."""
         status = self.status()
         parts = [*self._connections(status), Text(f"{self._rate(status):,.0f} messages/s"), *_gaps(status)]
         if status.banned_for_s > 0:
             parts.append(Text(waiting_for(status), style="red"))
-        lines: list[list[Text]] = []
-        for part in parts:
-            if lines and sum(map(len, lines[-1])) + len(lines[-1]) * len(BETWEEN) + len(part) <= width:
-                lines[-1].append(part)
-            else:
-                lines.append([part])
-        return [line for each in lines for line in BETWEEN.join(each).wrap(console, width)]
+        return packed(parts, console, width)
 
     def _connections(self, status: Status) -> Sequence[Text]:
         # Lines that fare alike are told together.

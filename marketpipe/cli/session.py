@@ -84,7 +84,7 @@ async def open_market(target: Target) -> AsyncGenerator[Client]:
     async with AsyncExitStack() as stack:
         async with patience("starting a simulated exchange"):
             simulator = await stack.enter_async_context(spawn_simulator())
-        yield await stack.enter_async_context(open_pipeline(base_url=simulator.base_url))
+        yield await stack.enter_async_context(open_pipeline(target.config, base_url=simulator.base_url))
 
 
 def _print(answered: Answer, *, as_json: bool) -> None:

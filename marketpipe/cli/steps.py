@@ -11,6 +11,8 @@ import trio
 from marketpipe.cli import figures, truth
 from marketpipe.client import Client
 from marketpipe.clock import Clock
+from marketpipe.core import timeframes
+from marketpipe.core.timeframes import Timeframe
 from marketpipe.models import Gap, Source, Ticker, Trade
 from marketpipe.sim import World
 
@@ -22,6 +24,8 @@ TRADES = 1_000
 CANDLES = 1_000
 PAGES = 30
 BOOK = TRADED = "KRW-BTC"
+COLLECTED = ("KRW-BTC", "KRW-ETH")
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
 SAMPLES = ("KRW-BTC", "KRW-ETH", "BTC-ETH")
 LISTENERS = 200
 LISTENED = 20
@@ -199,6 +203,36 @@ async def more_pages_than_a_second_allows(stage: Stage) -> Shown:
     )
 
 
+async def a_day_collected(stage: Stage) -> Shown:
+    """A day of two markets into the database, and then once more, which has nothing left to ask for."""
+    end_ms = timeframes.floor(Timeframe.M1, stage.clock.now_ms() - MINUTE_MS)
+    start_ms = end_ms - DAY_MS
+    began_s = trio.current_time()
+    first = await (await stage.market.start_backfill(COLLECTED, "1m", start=start_ms, end=end_ms)).wait()
+    elapsed_s = trio.current_time() - began_s
+    again = await (await stage.market.start_backfill(COLLECTED, "1m", start=start_ms, end=end_ms)).wait()
+    wrong = [f"{part.market}: {part.error or 'something is missing'}" for part in first.failed]
+    if again.pages:
+        wrong.append(f"{again.pages} pages were asked for twice")
+    bars = empty = 0
+    for name in COLLECTED:
+        summary = await stage.market.collection_summary(name, "1m", start=start_ms, end=end_ms)
+        bars, empty = bars + summary.collected, empty + summary.empty
+        async for series in stage.market.iterate_candle(name, "1m", start=start_ms, end=end_ms, stored_only=True):
+            wrong += truth.wrong_candles(stage.world, series, stage.clock.now_ms())
+    return Shown(
+        asked=f'a day of {len(COLLECTED)} markets into the database: start_backfill([...], "1m", start=..., end=...)',
+        came=[
+            f"{bars + empty:,} slots known: {bars:,} bars, {empty:,} proven to be without a trade",
+            f"the same job once more: {again.pages} requests",
+        ],
+        count=bars,
+        unit="bars",
+        elapsed_s=elapsed_s,
+        wrong=wrong,
+    )
+
+
 async def independent_listeners(stage: Stage) -> Shown:
     """Listeners who know nothing of each other, one symbol each, all at once."""
     names, asked_ms, before = stage.names[:LISTENERS], stage.clock.now_ms(), await _subscribes(stage)
@@ -299,6 +333,7 @@ STEPS: tuple[Step, ...] = (
     the_newest_trades,
     many_candles,
     more_pages_than_a_second_allows,
+    a_day_collected,
     independent_listeners,
     a_lost_connection,
 )

@@ -10,7 +10,7 @@ from typing import Protocol
 import attrs
 
 from marketpipe.core import timeframes
-from marketpipe.core.planning import slots_in
+from marketpipe.core.planning import pages_at_most, slots_in
 from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import Span, SpanSet
 from marketpipe.core.timeframes import Timeframe
@@ -106,6 +106,11 @@ class CollectionSummary:
         """The spans of which nothing is known, in order."""
         return tuple(SpanSet.of((self.start_ms, self.end_ms)) - self._proven)
 
+    @property
+    def requests(self) -> int:
+        """Pages that fetch what is unknown, if every slot has a bar; a market that skips slots needs fewer."""
+        return pages_at_most(self.timeframe, SpanSet.of(*self.unknown))
+
     def state_at(self, open_ms: int) -> CollectionState:
         """That of the slot which opens then. One outside of the range, or where no slot opens, is a ``ValueError``."""
         if not self.start_ms <= open_ms < self.end_ms or timeframes.floor(self.timeframe, open_ms) != open_ms:
@@ -118,32 +123,19 @@ class CollectionSummary:
 
     def spans(self) -> Iterator[tuple[int, int, CollectionState]]:
         """Stretches of slots in one state, oldest first: start, end (exclusive) and state."""
-        held: tuple[int, int, CollectionState] | None = None
-        open_ms = self.start_ms
-        while open_ms < self.end_ms:
-            state = self.state_at(open_ms)
-            end_ms = self._end_of(open_ms, state)
-            if held is not None and held[2] is state:
-                held = (held[0], end_ms, state)
-            else:
-                if held is not None:
-                    yield held
-                held = (open_ms, end_ms, state)
-            open_ms = end_ms
-        if held is not None:
-            yield held
+        pending = SpanSet.of((self.start_ms, self.end_ms)) - self._proven - self._unfetched
+        unknown = [(*span, CollectionState.PENDING) for span in pending]
+        unknown += [(*span, CollectionState.FAILED) for span in self._unfetched]
+        known = [span for proven in self._proven for span in self._known(*proven)]
+        return iter(sorted(unknown + known))
 
-    def _end_of(self, open_ms: int, state: CollectionState) -> int:
-        # The end of a stretch that is certainly of one state.
-        if state is CollectionState.COLLECTED:
-            return timeframes.next_open(self.timeframe, open_ms)
-        if state is CollectionState.EMPTY:
-            span = self._proven.at(open_ms)
-            index = bisect_left(self._opens, open_ms)
-            ends = [self.end_ms, *self._opens[index : index + 1], *([] if span is None else [span[1]])]
-            return min(end_ms for end_ms in ends if end_ms > open_ms)
-        edges = (edge for spans in (self._proven, self._unfetched) for span in spans for edge in span)
-        return min((edge for edge in edges if edge > open_ms), default=self.end_ms)
+    def _known(self, start_ms: int, end_ms: int) -> Iterator[tuple[int, int, CollectionState]]:
+        opens = self._opens[bisect_left(self._opens, start_ms) : bisect_left(self._opens, end_ms)]
+        traded = SpanSet.of(*((open_ms, timeframes.next_open(self.timeframe, open_ms)) for open_ms in opens))
+        for span in traded:
+            yield (*span, CollectionState.COLLECTED)
+        for span in SpanSet.of((start_ms, end_ms)) - traded:
+            yield (*span, CollectionState.EMPTY)
 
 
 def summed_up(

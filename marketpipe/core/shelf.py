@@ -31,13 +31,18 @@ class Shelf:
     _opens: list[int] = attrs.field(factory=list, init=False)
 
     def lay(self, spans: SpanSet, bars: Sequence[Candle]) -> None:
-        """``bars``, oldest first, are all there is in ``spans``."""
+        """``bars``, oldest first, are all there is in ``spans``; those that open elsewhere are left out."""
+        opens = [bar.open_ms for bar in bars]
         for start_ms, end_ms in spans:
             low, high = bisect_left(self._opens, start_ms), bisect_left(self._opens, end_ms)
-            within = bars if len(spans) == 1 else [bar for bar in bars if start_ms <= bar.open_ms < end_ms]
-            self._bars[low:high] = within
-            self._opens[low:high] = [bar.open_ms for bar in within]
+            first, last = bisect_left(opens, start_ms), bisect_left(opens, end_ms)
+            self._bars[low:high] = bars[first:last]
+            self._opens[low:high] = opens[first:last]
         self.proven |= spans
+
+    def lay_shelf(self, other: Shelf) -> None:
+        """As `lay`, all that is on ``other``."""
+        self.lay(other.proven, other._bars)
 
     def lay_pieces(self, pieces: Iterable[Piece]) -> None:
         """As `lay`, each of them."""
@@ -55,8 +60,8 @@ class Shelf:
 
     def newest(self, count: int, end_ms: int) -> tuple[Candle, ...]:
         """The newest ``count`` bars before ``end_ms``, oldest first; fewer if it is not known what lies below."""
-        bars = self.bars(self.proven_from(end_ms), end_ms)
-        return bars[max(0, len(bars) - count) :]
+        low, high = bisect_left(self._opens, self.proven_from(end_ms)), bisect_left(self._opens, end_ms)
+        return tuple(self._bars[max(low, high - count) : high])
 
     def page(self, request: CandlesRequest) -> tuple[Candle, ...] | None:
         """The answer to ``request``, newest first as the exchange gives it; None if it is not at hand."""

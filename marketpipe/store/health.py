@@ -16,7 +16,7 @@ from marketpipe.models import Candle
 from marketpipe.store.rows import COLUMNS, EXCHANGE_MS, OPEN_MS, Row, bar_or_none, bars_of, texts_of
 from marketpipe.store.values import Finding, Flaw
 
-__all__ = ["findings"]
+__all__ = ["LATEST_MS", "all_series", "findings"]
 
 # Nobody reads more of them, and a file that is broken in one place is broken in many.
 DAMAGE_TOLD = 20
@@ -49,7 +49,7 @@ def findings(conn: sqlite3.Connection) -> Iterator[Finding]:
     """Everything that is wrong, the file first, then series by series. ``conn`` is used for nothing else meanwhile."""
     try:
         yield from _damage(conn)
-        for series in _all_series(conn):
+        for series in all_series(conn):
             conn.execute("BEGIN")  # rows, spans and counts of one moment
             try:
                 yield from _of_series(conn, series)
@@ -67,7 +67,8 @@ def _damage(conn: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(Flaw.DAMAGED, " ".join(words.removeprefix("*** in database main ***").split()))
 
 
-def _all_series(conn: sqlite3.Connection) -> list[Series]:
+def all_series(conn: sqlite3.Connection) -> list[Series]:
+    """Market and timeframe of every series there is anything of, as they stand there."""
     # From one to the next by the key: DISTINCT would read every row of every table.
     found: set[Series] = set()
     for table in ("series", "candles", "coverage"):

@@ -19,6 +19,7 @@ from marketpipe.store.guard import MEMORY, Access, open_database
 from marketpipe.store.reading import Reader
 from marketpipe.store.refusals import refusals
 from marketpipe.store.rows import rows_of
+from marketpipe.store.tidying import tidy
 from marketpipe.store.values import Written
 from marketpipe.store.writing import add_up, note, refuse_impossible, take
 
@@ -105,6 +106,15 @@ class SqliteStore(Reader):
             raise ValueError(f"a span must end after it starts, was [{start_ms}, {end_ms})")
         with self._transaction() as conn:
             note(conn, (market, timeframe.value), start_ms, end_ms, code, message, now_ms)
+
+    def tidy(self) -> None:
+        """Put the ledger in order: join proven spans that touch or overlap, cut them to whole slots, count anew.
+
+        Only what came from outside can have brought it out of order, see `integrity`. No bar is touched; but of a
+        series with more or fewer bars than were counted, nothing counts as proven any more.
+        """
+        with self._transaction() as conn:
+            tidy(conn)
 
     def close(self) -> None:
         """Write the log back into the file, close every handle and let others write. A second time does nothing.

@@ -45,7 +45,7 @@ def priced_in_won(rig: Rig) -> list[str]:
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 async def test_each_step_gets_something_and_all_of_it_is_true(step, autojump_clock):
-    async with open_rig(streams=True) as rig:
+    async with open_rig(streams=True, store=":memory:") as rig:
         shown = await step(stage_of(rig))
         assert rig.refused() == 0
         assert rig.greatest() <= 10

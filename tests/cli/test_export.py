@@ -116,11 +116,11 @@ def test_numbers_are_plain_and_times_are_utc(tmp_path):
     write_jsonl([(bar,)], tmp_path / "bars.jsonl")
     assert (tmp_path / "bars.csv").read_bytes() == (
         b"market,timeframe,time,open_ms,open,high,low,close,volume,quote_volume\n"
-        b"KRW-BTC,1m,2026-09-23T12:35:00Z,1790166900000,1500,7,0.00000000,0.00000006,0.02543600,7\n"
+        b"KRW-BTC,1m,2026-09-23T12:35:00Z,1790166900000,1500,7,0,0.00000006,0.025436,7\n"
     )
     assert (tmp_path / "bars.jsonl").read_bytes() == (
         b'{"market":"KRW-BTC","timeframe":"1m","time":"2026-09-23T12:35:00Z","open_ms":1790166900000,"open":1500,'
-        b'"high":7,"low":0.00000000,"close":0.00000006,"volume":0.02543600,"quote_volume":7}\n'
+        b'"high":7,"low":0,"close":0.00000006,"volume":0.025436,"quote_volume":7}\n'
     )
 
 

@@ -68,3 +68,33 @@ def test_a_rate_counts_per_second_and_does_not_divide_by_zero():
 def test_times_are_shown_in_utc():
     assert figures.utc(1_790_166_896_789) == "2026-09-23 12:34"
     assert figures.utc(1_790_166_896_789, digits="milliseconds") == "2026-09-23 12:34:56.789"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.2, "less than 1 s"),
+        (44.4, "44 s"),
+        (59.9, "1 min"),
+        (83, "1 min 20 s"),
+        (3_599, "59 min 50 s"),
+        (3_961, "1 h 6 min"),
+        (7_200, "2 h"),
+        (86_400 * 2 + 3_600 * 3 + 59, "2 d 3 h"),
+        (86_400 * 2 + 59, "2 d"),
+    ],
+)
+def test_a_duration_has_the_two_units_that_fit_and_no_more_digits_than_one_can_rely_on(seconds, text):
+    assert figures.duration(seconds) == text
+
+
+def test_one_thing_is_no_plural():
+    assert figures.counted(1, "request") == "1 request"
+    assert figures.counted(1_440, "request") == "1,440 requests"
+    assert figures.counted(0, "request") == "0 requests"
+
+
+def test_a_span_is_told_in_utc_with_seconds_where_they_matter():
+    assert figures.span(1_790_166_900_000, 1_790_170_500_000) == "2026-09-23 12:35 to 2026-09-23 13:35"
+    assert figures.span(1_790_166_900_000, 1_790_166_901_000) == "2026-09-23 12:35:00 to 2026-09-23 12:35:01"
