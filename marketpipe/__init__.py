@@ -7,6 +7,7 @@ from marketpipe.actors.hub import Subscription
 from marketpipe.client import Client
 from marketpipe.config import Buffers, CacheOptions, Collecting, Config, Limits, Retry, Subscriptions
 from marketpipe.core.buffers import SubscriptionStatistics
+from marketpipe.core.checkup import SeriesCheck, StoreCheck
 from marketpipe.core.collection import CollectionState, CollectionSummary, Explanation
 from marketpipe.core.freshness import Freshness
 from marketpipe.core.progress import JobState, Outcome, Progress, Report
@@ -51,9 +52,10 @@ __all__ = [
     "Client", "Collecting", "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "ExchangeError",
     "ExchangeUnavailable", "Explanation", "Freshness", "Gap", "Job", "JobState", "Level", "Limits", "Line", "Market",
     "MarketPipeError", "Orderbook", "Outcome", "PipelineClosed", "PipelineCrashed", "Priority", "Progress",
-    "RateLimited", "Report", "Retry", "Side", "Source", "StaleData", "Status", "StoreError", "StoreStatus",
-    "SubscriberLagged", "Subscription", "SubscriptionState", "SubscriptionStatistics", "SubscriptionStatus",
-    "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade", "UnknownMarket", "open_pipeline", "run_pipeline",
+    "RateLimited", "Report", "Retry", "SeriesCheck", "Side", "Source", "StaleData", "Status", "StoreCheck",
+    "StoreError", "StoreStatus", "SubscriberLagged", "Subscription", "SubscriptionState", "SubscriptionStatistics",
+    "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade", "UnknownMarket", "open_pipeline",
+    "run_pipeline",
 ]
 # fmt: on
 

@@ -60,6 +60,7 @@ OURS = {
             "client",
             "config",
             "core.buffers",
+            "core.checkup",
             "core.collection",
             "core.freshness",
             "core.progress",
