@@ -43,7 +43,7 @@ async def ingest(scale: Scale) -> Outcome:
             bare.append(await _one(ground, BARE, wanted, size.rate, size.slice_s))
             ours.append(await _one(ground, OURS, wanted, size.rate, size.slice_s))
         async with open_listener(ground, OURS, wanted) as listener:
-            early = (EARLY_S,) if size.ingest_s > EARLY_S else ()
+            early = (EARLY_S, size.ingest_s / 2) if size.ingest_s > 2 * EARLY_S else ()
             long = await listener.flood(size.rate, size.ingest_s, rss_at_s=early)
     what = f"{size.rate:,.0f}/s"
     figures = [
@@ -68,10 +68,19 @@ def _long_figures(what: str, long: Slice) -> list[Figure]:
                baseline="after 5 s", baseline_samples=[long.rss[0] / MEGA]),
         Figure(what=f"{what}: memory gained since then", unit="MiB", samples=[(long.rss[-1] - long.rss[0]) / MEGA],
                goal=at_most(5)),
+        *_second_half(what, long),
         Figure(what=f"{what}: use of a core", unit="%", samples=[100 * long.cpu_s / long.elapsed_s]),
         Figure(what=f"{what}: sent to received, median", unit="ms", samples=[long.p50_ms]),
         Figure(what=f"{what}: sent to received, 99 of 100", unit="ms", samples=[long.p99_ms]),
     ]  # fmt: skip
+
+
+def _second_half(what: str, long: Slice) -> list[Figure]:
+    # What is remembered of each market (its last hundred trades, the ids of half a minute) has filled up by then.
+    if len(long.rss) < 3:
+        return []
+    gained = (long.rss[-1] - long.rss[1]) / MEGA
+    return [Figure(what=f"{what}: memory gained in its second half", unit="MiB", samples=[gained])]
 
 
 async def latency(scale: Scale) -> Outcome:

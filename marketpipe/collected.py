@@ -15,7 +15,7 @@ from marketpipe.actors.pages import Pages
 from marketpipe.actors.proving import Proving
 from marketpipe.actors.reading import Found, Reading, Streams, needed
 from marketpipe.core import timeframes
-from marketpipe.core.bars import GRACE_MS, BarsWanted
+from marketpipe.core.bars import BarsWanted
 from marketpipe.core.collection import CollectionSummary, Explanation, summed_up
 from marketpipe.core.planning import pages_at_most, slots_in
 from marketpipe.core.requests import CANDLES_LIMIT, CandlesRequest
@@ -102,8 +102,7 @@ def _reaches_what_runs(wanted: BarsWanted, low_ms: int, top_ms: int, now_ms: int
     """Whether bars that have not settled are asked about; ``top_ms`` is where they begin then."""
     asked = wanted.range
     if asked.count is not None and asked.start_ms is not None:
-        slots = timeframes.bars_between(wanted.timeframe, top_ms, now_ms - GRACE_MS)
-        return low_ms <= now_ms and slots < max(0, CANDLES_LIMIT - asked.count)
+        return low_ms <= now_ms and timeframes.bars_between(wanted.timeframe, low_ms, top_ms) < asked.count
     return low_ms <= now_ms and (asked.end_ms is None or asked.end_ms > top_ms)
 
 
@@ -116,7 +115,7 @@ def _requests(wanted: BarsWanted, span: tuple[int, int], holes: SpanSet, unsettl
     reach = CANDLES_LIMIT - unsettled
     if wanted.range.count is None:
         reach -= 1  # the exchange may have begun another bar
-    else:
+    elif wanted.range.start_ms is None:
         low_ms = timeframes.shift(timeframe, low_ms, min(unsettled, timeframes.bars_between(timeframe, low_ms, top_ms)))
     reach = min(reach, timeframes.bars_between(timeframe, low_ms, top_ms))
     return 1 + pages_at_most(timeframe, holes.clip(low_ms, timeframes.shift(timeframe, top_ms, -reach)))

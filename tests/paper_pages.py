@@ -14,6 +14,8 @@ from store.paper_store import EVER, M1, MARKET, bar, opened, opens
 
 from marketpipe.actors.archive import Archive
 from marketpipe.actors.backfill import Backfill, Job
+from marketpipe.actors.mailbox import Ask
+from marketpipe.actors.messages import Answers, Question
 from marketpipe.actors.pages import Pages
 from marketpipe.actors.writer import Writer, in_line
 from marketpipe.clock import TrioClock
@@ -36,10 +38,14 @@ SETTLED = 3_000
 
 @attrs.define(eq=False)
 class Market:
-    """Bars by their slot, and what the exchange answers of them; ``ill`` gives an error for some requests."""
+    """Bars by their slot, and what the exchange answers of them.
+
+    ``ill`` gives an error for some requests; ``delay_s`` is how much longer than the others some take.
+    """
 
     traded: Collection[int] = range(SETTLED)
     ill: Callable[[CandlesRequest], ExchangeError | None] = lambda request: None
+    delay_s: Callable[[CandlesRequest], float] = lambda request: 0.0
 
     def answer(self, request: CandlesRequest) -> tuple[Any, ...]:
         if (error := self.ill(request)) is not None:
@@ -49,6 +55,19 @@ class Market:
         before = timeframes.bars_between(timeframe, opens(0, timeframe), to_ms)
         slots = [slot for slot in self.traded if slot < before][-request.count :]
         return tuple(bar(slot, timeframe=timeframe, market=request.market) for slot in reversed(slots))
+
+
+@attrs.define(eq=False)
+class Uneven(Rest):
+    """It takes as long as its market says."""
+
+    market: Market = attrs.field(kw_only=True)
+
+    async def _reply(self, question: Ask[Question, Answers]) -> None:
+        requests = [key for key in question.payload.keys if isinstance(key, CandlesRequest)]
+        if delay_s := max(map(self.market.delay_s, requests)):
+            await trio.sleep(delay_s)
+        await super()._reply(question)
 
 
 @attrs.frozen
@@ -91,7 +110,7 @@ async def bench_of(
 ) -> AsyncIterator[Bench]:
     """Pages and jobs, with the writer at work; all of it ends with the block."""
     market, settings = market or Market(), Collecting(pages_at_once=at_once, **options)
-    rest = Rest(market.answer)
+    rest = Uneven(market.answer, market=market)
     with store or opened(":memory:") as database:
         clock = TrioClock(EPOCH_MS)
         writer = Writer(database, in_line, clock, settings, lambda: 0.5)

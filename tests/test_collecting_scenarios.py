@@ -25,6 +25,8 @@ from marketpipe import Config, ExchangeError, PipelineClosed, Priority, Timefram
 from marketpipe.actors.backfill import Job
 from marketpipe.clock import TrioClock
 from marketpipe.config import Collecting
+from marketpipe.core import timeframes
+from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.progress import JobState
 from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.spans import SpanSet
@@ -43,11 +45,11 @@ from marketpipe.store.sqlite import SqliteStore
 DAY_S = 86_400
 # 2019-09-05: BTC-ETH has been listed for two and a half days.
 YOUNG_MS = 1_567_483_200_000 + 61 * 3_600_000
-# Dense, skipping every other minute, a trade or two an hour; and one that there is not.
+# Dense, with every other minute, with a trade or two an hour; and one that there is not.
 MARKETS = ("KRW-BTC", "BTC-ETH", "BTC-DOGE", "KRW-NOPE")
 # How far back a question goes, in seconds: some pages of each.
 REACHES = {Timeframe.S1: 900, Timeframe.M1: 2 * DAY_S, Timeframe.M15: 20 * DAY_S, Timeframe.D1: 700 * DAY_S}
-TIMEFRAMES = st.sampled_from([Timeframe.S1, Timeframe.M1, Timeframe.M1, Timeframe.M1, Timeframe.M15, Timeframe.D1])
+TIMEFRAMES = st.sampled_from([*[Timeframe.M1] * 5, Timeframe.S1, Timeframe.M15, Timeframe.D1])
 
 
 @attrs.frozen
@@ -105,13 +107,21 @@ class Strike:
 
 
 @attrs.frozen
+class Disk:
+    """It is full from now on, or is not any more."""
+
+    is_full: bool
+
+
+@attrs.frozen
 class Reopen:
     """The pipeline is left; ``away_s`` later another one is opened."""
 
     away_s: float
 
 
-SHARES = st.one_of(st.floats(0, 1), st.just(0.0), st.floats(-0.1, 0))
+# Few edges, and questions that meet at them.
+SHARES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.floats(-0.1, 1))
 READS = st.builds(
     Read,
     markets=st.one_of(
@@ -119,7 +129,7 @@ READS = st.builds(
     ),
     timeframe=TIMEFRAMES,
     kind=st.sampled_from(["count", "start", "start end", "count start", "count end", "count"]),
-    from_share=st.floats(0, 1),
+    from_share=SHARES,
     to_share=SHARES,
     count=st.one_of(st.integers(1, 50), st.integers(190, 210), st.integers(500, 900)),
     closed_only=st.booleans(),
@@ -132,8 +142,8 @@ BEGINS = st.builds(
     Begin,
     markets=st.lists(st.sampled_from(MARKETS), min_size=1, max_size=3, unique=True).map(tuple),
     timeframes=st.lists(TIMEFRAMES, min_size=1, max_size=2, unique=True).map(tuple),
-    from_share=st.floats(0, 1),
-    to_share=st.one_of(st.just(-0.1), st.floats(0, 1)),
+    from_share=SHARES,
+    to_share=SHARES,
     wait_s=st.sampled_from([0.0, 0.3, 2.0, 60.0]),
 )
 FAULTS = st.one_of(
@@ -149,12 +159,14 @@ STEPS = st.lists(
     st.one_of(
         READS,
         BEGINS,
+        BEGINS,
         st.builds(Touch, number=st.integers(0, 3), verb=st.sampled_from(["pause", "resume", "cancel"])),
         st.builds(Strike, fault=FAULTS, pause_s=st.floats(0, 3)),
+        st.builds(Disk, is_full=st.booleans()),
         st.builds(Reopen, away_s=st.sampled_from([0.0, 1.5, 70.0])),
     ),
-    min_size=4,
-    max_size=10,
+    min_size=8,
+    max_size=20,
 )
 
 
@@ -185,7 +197,8 @@ class Run:
     world: World
     pipe: Pipe
     beside: trio.Nursery
-    jobs: list[Job] = attrs.field(factory=list)
+    jobs: list[Job]
+    ranges: list[tuple[int, int]] = attrs.field(factory=list)
 
     async def take(self, step: Any) -> None:
         match step:
@@ -200,9 +213,16 @@ class Run:
                 if step.number < len(self.jobs):
                     getattr(self.jobs[step.number], step.verb)()
                     await trio.sleep(0.2)
+            case Disk():
+                self.fill(step.is_full)
             case Strike():
                 self.world.sim.add_fault(step.fault)
                 await trio.sleep(step.pause_s)
+
+    def fill(self, is_full: bool) -> None:
+        conn = self.pipe.store._access.writer.conn
+        used = conn.execute("PRAGMA page_count").fetchone()[0]
+        conn.execute(f"PRAGMA max_page_count = {used if is_full else 1 << 30}")
 
     async def read(self, step: Read) -> None:
         with trio.move_on_after(step.patience_s):
@@ -223,6 +243,10 @@ class Run:
             start_ms = min(now_ms - int(step.from_share * reach_ms), end_ms - 1)
             job = await self.pipe.market.start_backfill(step.markets, timeframe, start=start_ms, end=end_ms)
             self.jobs.append(job)
+            # What the job calls settled is known to a second or two.
+            over_ms = timeframes.floor(timeframe, now_ms - 2 * GRACE_MS)
+            start_ms = timeframes.ceil(timeframe, start_ms)
+            self.ranges.append((start_ms, max(start_ms, min(over_ms, timeframes.ceil(timeframe, end_ms)))))
         with trio.move_on_after(step.wait_s):
             for job in self.jobs:
                 await job.wait()
@@ -230,11 +254,15 @@ class Run:
     async def end(self) -> None:
         """Everybody who still goes on comes to an end, once nothing is wrong any more."""
         self.world.sim.clear_faults()
-        for job in self.jobs:
+        self.fill(False)
+        for job, (start_ms, end_ms) in zip(self.jobs, self.ranges, strict=True):
             job.resume()
             report = await job.wait()
             for part in report.parts:
                 assert part.is_whole or part.error is not None or report.state is JobState.CANCELLED
+                if part.is_whole and report.state is not JobState.CANCELLED:
+                    stored = self.pipe.store.coverage(part.market, part.timeframe, start_ms, end_ms)
+                    assert stored.covers(start_ms, end_ms)
 
 
 @contextmanager

@@ -109,8 +109,9 @@ class Reading:
         self._shelf = await self._proving.stored(self._market, self._timeframe, low_ms, top_ms)
         if asked.count is None and not wanted.fill:
             return Found(await self._between(low_ms, top_ms, end_ms), not self._asked)
-        is_newest = asked.start_ms is None and not wanted.fill
-        bars = await self._newest(end_ms) if is_newest else None
+        bars: tuple[Candle, ...] | None = None
+        if not wanted.fill:
+            bars = await self._newest(end_ms) if asked.start_ms is None else self._first(low_ms)
         return Found(await self._walked() if bars is None else bars, not self._asked)
 
     async def _between(self, low_ms: int, top_ms: int, end_ms: int) -> tuple[Candle, ...]:
@@ -144,6 +145,12 @@ class Reading:
             bars = await self._running_before(end_ms, count)
         bars = (*self._shelf.newest(count, min(end_ms, self._settled_ms)), *bars)
         return bars[-count:] if len(bars) >= count else None
+
+    def _first(self, low_ms: int) -> tuple[Candle, ...] | None:
+        """The first bars from ``low_ms`` on, if they are all at hand."""
+        count, span = self._wanted.range.count, self._shelf.proven.at(low_ms)
+        bars = () if span is None else self._shelf.bars(low_ms, min(span[1], self._settled_ms))[:count]
+        return bars if len(bars) == count else None
 
     # -- the walk -----------------------------------------------------------------------------------------------
 

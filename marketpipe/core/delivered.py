@@ -16,8 +16,9 @@ __all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_IDS_MS", "KEEP_MS", "Delivered", "rank"
 KEEP = 100
 KEEP_MS = 10_000
 KEEP_AT_MOST = 20_000
-# Remembered by their ids alone: of the last minute. A loss that nobody noticed is looked for that far back.
-KEEP_IDS_MS = 60_000
+# Remembered by their ids alone: those of the last half minute. What nobody noticed is looked for that far back, which
+# is some counts of the exchange (every ten seconds).
+KEEP_IDS_MS = 30_000
 
 ZERO = Decimal(0)
 
@@ -33,13 +34,12 @@ class Delivered:
 
     ``floor``: of a trade at or below this rank nobody can or need say whether it was delivered: it was forgotten, given
     up, or made before the stream began. Above it, ids tell. ``forgotten_ms``: nothing made before it is remembered.
-    ``volume``: of all that were ever delivered.
     """
 
     by_id: dict[int, Trade] = attrs.field(factory=dict, init=False)
     floor: tuple[int, int] = attrs.field(default=(-1, -1), init=False)
     forgotten_ms: int = attrs.field(default=-1, init=False)
-    volume: Decimal = attrs.field(default=ZERO, init=False)
+    _older_volume: Decimal = attrs.field(default=ZERO, init=False)  # of all that are not in `by_id` any more
     _older: dict[int, int] = attrs.field(factory=dict, init=False)  # when those made that are known by id alone
     _whole_ms: int = attrs.field(default=-1, init=False)  # none in `_older` was made at or after it
     _trim_at: int = attrs.field(factory=lambda: 2 * KEEP, init=False)
@@ -51,16 +51,13 @@ class Delivered:
         if sequential_id in by_id or sequential_id in self._older:
             return False
         by_id[sequential_id] = trade
-        self.volume += trade.volume
         if len(by_id) > self._trim_at:
             self.trim()
         return True
 
     def extend(self, trades: Iterable[Trade]) -> None:
         """Note them, which are new, and forget nothing: while something is in doubt, all since then may be needed."""
-        for trade in trades:
-            self.by_id[trade.sequential_id] = trade
-            self.volume += trade.volume
+        self.by_id.update((trade.sequential_id, trade) for trade in trades)
 
     def has(self, trade: Trade) -> bool:
         """Whether it is remembered to have been delivered."""
@@ -84,9 +81,8 @@ class Delivered:
         """How much was told up to that moment, of all that was; None if what came since is no longer known."""
         if at_ms < self._whole_ms:
             return None
-        since = [trade for trade in self.by_id.values() if trade.trade_ms >= at_ms]
-        ties = [trade.volume for trade in since if trade.trade_ms == at_ms]
-        before = self.volume - sum((trade.volume for trade in since), ZERO)
+        ties = [trade.volume for trade in self.by_id.values() if trade.trade_ms == at_ms]
+        before = sum((trade.volume for trade in self.by_id.values() if trade.trade_ms < at_ms), self._older_volume)
         return Told(before, before + sum(ties, ZERO), min(ties, default=ZERO))
 
     def raise_floor(self, floor: tuple[int, int]) -> None:
@@ -106,6 +102,7 @@ class Delivered:
         for trade in [trade for trade in self.by_id.values() if trade.trade_ms < before_ms]:
             del self.by_id[trade.sequential_id]
             self._older[trade.sequential_id] = trade.trade_ms
+            self._older_volume += trade.volume
             self._whole_ms = max(self._whole_ms, trade.trade_ms + 1)
 
     def _forget(self, before_ms: int) -> None:

@@ -47,6 +47,8 @@ __all__ = ["Need", "RepairWalk", "TradeFlow"]
 
 # Trades that may wait for a repair, or come while a check is not done: minutes of the busiest market.
 WAIT_AT_MOST = 100_000
+# How long before the first count a market may have begun to trade: counts are some seconds apart.
+BEGAN_MS = 3_600_000
 
 RepairWalk = Generator[tuple[TradesRequest, ...], tuple[tuple[Trade, ...], ...], tuple[Trade | Gap, ...] | None]
 
@@ -160,10 +162,12 @@ class TradeFlow:
         Its last trade was made at ``traded_ms``. Call it when whatever was on its way then has come.
         """
         delivered, counted = self._delivered, self._counted
-        if not (self._calm and self._joined and delivered.by_id):  # what is in doubt is looked into anyway
+        if not (self._calm and self._joined):  # what is in doubt is looked into anyway
             return
         if counted.agreed_ms < 0:
-            first_ms = next(iter(delivered.by_id.values())).trade_ms
+            # A market that had no trade to show when it was subscribed has made its first one just now.
+            first = next(iter(delivered.by_id.values()), None)
+            first_ms = traded_ms - BEGAN_MS if first is None else first.trade_ms
             counted.certain_to(first_ms if delivered.floor[0] < 0 else delivered.floor[0])
         told = delivered.told(traded_ms)
         if told is not None and not counted.agrees(traded_ms, volume, told, asked_ms - SLACK_MS):

@@ -353,12 +353,10 @@ async def test_during_a_block_nothing_is_asked_before_it_ends(autojump_clock):
 
 @pytest.mark.parametrize("error", [BadPayload("nonsense"), ExchangeError("answered 400", status=400)])
 async def test_a_page_that_will_never_come_is_given_up_and_the_rest_goes_on(error: ExchangeError, autojump_clock):
-    market = Market(ill=lambda request: error.copy() if request.to_ms == opens(1400) else None)
-    async with bench_of(market, at_once=3) as bench:
+    async with bench_of(at_once=3) as bench:
+        market, page = bench.market, (MARKET, opens(1400))
+        market.ill = lambda request: error.copy() if (request.market, request.to_ms) == page else None
         job = bench.job(0, SETTLED, series_of(MARKET, "KRW-ETH"))
-        market.ill = lambda request: (
-            error.copy() if request.market == MARKET and request.to_ms in bad(bench, request) else None
-        )
         report = await job.wait()
         assert report.state is JobState.FAILED
         btc, eth = report.parts
@@ -378,10 +376,6 @@ async def test_a_page_that_will_never_come_is_given_up_and_the_rest_goes_on(erro
         assert (report.state, report.pages) == (JobState.DONE, 1)
         assert bench.store.failures(MARKET, M1) == ()
         await whole(bench, 0, SETTLED)
-
-
-def bad(bench: Bench, request: CandlesRequest) -> tuple[int, ...]:
-    return (opens(1400),)
 
 
 async def test_a_thin_market_s_page_that_will_never_come_gives_up_no_more_than_it_must(autojump_clock):

@@ -188,6 +188,22 @@ async def test_the_first_error_ends_it_and_says_what_is_missing(autojump_clock):
         assert [failure.end_ms for failure in bench.store.failures(MARKET, M1)] == [opens(600)]
 
 
+async def test_an_error_is_not_kept_waiting_by_pages_that_take_long(autojump_clock):
+    market = Market(ill=page_at(2800, DOWN), delay_s=lambda request: 100 if request.to_ms == opens(2600) else 0)
+    async with bench_of(market) as bench:
+        with trio.fail_after(1), pytest.raises(ExchangeUnavailable):
+            await bench.pages.fetch(bench.planner((0, SETTLED)), NORMAL)
+
+
+async def test_what_others_prove_in_the_moment_in_which_it_fails_is_no_error(autojump_clock):
+    def prove(request: CandlesRequest) -> ExchangeError:
+        assert bench.archive.add(full(0, 500))
+        return DOWN.copy()
+
+    async with bench_of(Market(ill=prove)) as bench:
+        assert await bench.pages.fetch(bench.planner((0, 500)), NORMAL) == (full(0, 500),)
+
+
 async def test_the_first_page_of_all_may_fail(autojump_clock):
     async with bench_of(Market(ill=lambda request: UnknownMarket(MARKET))) as bench:
         with pytest.raises(UnknownMarket) as caught:

@@ -197,11 +197,14 @@ async def test_what_comes_while_another_transaction_is_written_waits_no_longer_f
         return await in_line(call, *args)
 
     async with writing(store, slowly) as writer:
-        await writer.put(full(0, 200))
-        await trio.sleep(0.05)
-        await writer.put(full(200, 210))
-        await trio.sleep(1 + 0.9)
-        assert len(store.stored) == 2
+        await writer.put(full(0, 10))
+        await trio.sleep(1.05)
+        await writer.put(full(10, 20))
+        await trio.sleep(0.9)
+        await writer.put(full(20, 30))
+        await trio.sleep(1)
+        assert len(store.stored) == 3
+        assert store.sizes == [10, 20]  # nor is it written without it
 
 
 # -- a database that refuses --------------------------------------------------------------------------------------
