@@ -28,6 +28,7 @@ from marketpipe import (
     CandleState,
     CollectionState,
     Config,
+    ExchangeError,
     ExchangeUnavailable,
     Source,
     StoreError,
@@ -265,6 +266,9 @@ async def test_two_hundred_asked_with_three_stored_are_two_hundred(autojump_cloc
             assert len(bars) == 200
             assert brief(bars) == true_brief(rig, market, bars[0].open_ms, NOON_MS)
             assert len(await rig.market.get_candle(market)) == 200
+            before = len(pages(rig))
+            assert plain(await rig.market.get_candle(market, count=200, end=NOON_MS)) == plain(bars)
+            assert len(pages(rig)) == before  # however far below the 200 minutes before it they reach
 
 
 async def test_the_answer_took_long_and_nothing_is_missing_in_between(autojump_clock):
@@ -598,6 +602,23 @@ async def test_a_page_that_fails_fails_the_symbol_that_needed_it_and_says_what_i
         assert (mended.collected, mended.failed, mended.is_whole) == (300, 0, True)
 
 
+async def test_the_ledger_knows_what_the_newest_bars_lack(autojump_clock):
+    """A question for so many bars has no stretch of its own; its page has."""
+    async with open_rig(store=":memory:", markets=5) as rig:
+        await rig.market.get_market()
+        rig.sim.add_fault(StatusFault(status=400, groups=("candles",)))
+        for _ in range(2):
+            with pytest.raises(ExchangeError, match="1m bars from 2026-09-23 08:40:00 to 2026-09-23 12:00:00 UTC"):
+                await rig.market.get_candle(BUSY, count=5, end=NOON_MS)
+        await trio.sleep(2)
+        summary = await rig.market.collection_summary(BUSY, start=NOON_MS - 300 * MINUTE_MS, end=NOON_MS)
+        assert list(summary.spans()) == [
+            (NOON_MS - 300 * MINUTE_MS, NOON_MS - 200 * MINUTE_MS, CollectionState.PENDING),
+            (NOON_MS - 200 * MINUTE_MS, NOON_MS, CollectionState.FAILED),
+        ]
+        assert [failure.attempts for failure in summary.failures] == [2]
+
+
 async def test_what_came_before_the_page_that_failed_is_not_asked_for_again(autojump_clock):
     async with open_rig(store=":memory:", markets=5) as rig:
         asked = {"start": NOON_MS - 2_000 * MINUTE_MS, "end": NOON_MS}
@@ -776,6 +797,8 @@ async def test_a_long_reading_is_what_a_question_answers_with_few_bars_at_a_time
         assert greatest <= 8 * small_steps
         if stored:
             assert len(pages(rig)) == before
+        # Not one page for every step where next to nothing was traded.
+        assert len(pages(rig)) <= len(expected) / CANDLES_LIMIT * 1.3 + 25
         assert len(pages(rig)) == len(set(pages(rig)))
 
 
@@ -923,6 +946,7 @@ async def test_bars_that_are_streamed_and_stored_make_one_answer(
                     bars = await rig.market.get_candle(BUSY, **asked)
                     opens = [bar.open_ms for bar in bars]
                     assert opens == [bar.open_ms for bar in truth(rig, BUSY, opens[0], opens[-1] + 1)]
+                    assert len(bars) == asked.get("count", (opens[-1] - NOON_MS) // MINUTE_MS + 1)
                     # The first frame of a bar may be under way; what is asked of the exchange is there.
                     assert opens[-1] >= minute_ms - MINUTE_MS
                     assert opens[-1] < asked.get("end", minute_ms + 1)

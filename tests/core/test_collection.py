@@ -131,9 +131,9 @@ def test_a_range_without_a_slot_is_whole():
     assert (summary.slots, summary.is_whole, list(summary.spans())) == (0, True, [])
 
 
-def test_a_million_slots_in_a_hundred_thousand_stretches_are_listed_at_once():
+def test_two_hundred_thousand_slots_in_forty_thousand_stretches_are_listed_at_once():
     """One pass, whatever the number of stretches."""
-    count = 100_000
+    count = 20_000
     proven = SpanSet.of(*((slot * 600_000, slot * 600_000 + 60_000) for slot in range(count)))
     shelf = Shelf(Timeframe.M1)
     shelf.proven = proven
