@@ -73,7 +73,7 @@ class Counted:
             self._day, self._offset, self._other = seen.day, seen.certain, None
             return self._agree(traded_ms, asked_ms) if traded_ms <= self.agreed_ms else False
         if seen.allows(self._offset):
-            self._unexplained, self._other = 0, None
+            self.explained()
             return self._agree(traded_ms, asked_ms)
         if seen.allows(self._other):  # nothing was missing then: the count itself had made a leap
             self._offset, self._other = self._other, None
@@ -85,6 +85,10 @@ class Counted:
         self._unexplained = min(self._unexplained + 1, MISTRUST_AT_MOST)
         self._other = seen.certain
         return False
+
+    def explained(self) -> None:
+        """What the last alarm was about was missing indeed."""
+        self._unexplained, self._other = 0, None
 
     def certain_to(self, ms: int) -> None:
         """All up to ``ms`` was told, or will not be: what is missing is looked for from there on."""

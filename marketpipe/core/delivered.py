@@ -30,7 +30,7 @@ def rank(trade: Trade) -> tuple[int, int]:
 
 @attrs.define(eq=False)
 class Delivered:
-    """The newest trades that were delivered, by id, in the order of delivery.
+    """The newest trades that were delivered, by id, in the order in which the exchange told them or would have.
 
     ``floor``: of a trade at or below this rank nobody can or need say whether it was delivered: it was forgotten, given
     up, or made before the stream began. Above it, ids tell. ``forgotten_ms``: nothing made before it is remembered.
@@ -59,6 +59,11 @@ class Delivered:
         """Note them, which are new, and forget nothing: while something is in doubt, all since then may be needed."""
         self.by_id.update((trade.sequential_id, trade) for trade in trades)
 
+    def insert(self, trades: Iterable[Trade]) -> None:
+        """Note them, which are new and come late: as `extend`, in the order of time."""
+        rows = sorted((*self.by_id.values(), *trades), key=rank)
+        self.by_id = {trade.sequential_id: trade for trade in rows}
+
     def has(self, trade: Trade) -> bool:
         """Whether it is remembered to have been delivered."""
         return trade.sequential_id in self.by_id or trade.sequential_id in self._older
@@ -78,12 +83,21 @@ class Delivered:
         return tuple(sorted(whole, key=rank, reverse=True)[:count]) if len(whole) >= count else None
 
     def told(self, at_ms: int) -> Told | None:
-        """How much was told up to that moment, of all that was; None if what came since is no longer known."""
+        """How much was told when a trade made at that moment was the last; None if what came since is not known.
+
+        Streams tell trades a little out of order, and the exchange counts them in the order in which it tells them. If
+        nothing made at that moment was told, what was made before is summed up.
+        """
         if at_ms < self._whole_ms:
             return None
-        ties = [trade.volume for trade in self.by_id.values() if trade.trade_ms == at_ms]
-        before = sum((trade.volume for trade in self.by_id.values() if trade.trade_ms < at_ms), self._older_volume)
-        return Told(before, before + sum(ties, ZERO), min(ties, default=ZERO))
+        rows = list(self.by_id.values())
+        ties = [place for place, trade in enumerate(rows) if trade.trade_ms == at_ms]
+        if not ties:
+            before = sum((trade.volume for trade in rows if trade.trade_ms < at_ms), self._older_volume)
+            return Told(before, before, ZERO)
+        before = sum((trade.volume for trade in rows[: ties[0]]), self._older_volume)
+        until = sum((trade.volume for trade in rows[ties[0] : ties[-1] + 1]), before)
+        return Told(before, until, min(rows[place].volume for place in ties))
 
     def raise_floor(self, floor: tuple[int, int]) -> None:
         """From now on nobody need say whether a trade at or below this rank was delivered."""

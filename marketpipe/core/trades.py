@@ -222,7 +222,7 @@ class TradeFlow:
         doubt = self._doubt
         if doubt is None:
             return ()
-        self._give_up((doubt.whole_ms, -1) if doubt.edge is None else rank(doubt.edge))
+        self._give_up(doubt, (doubt.whole_ms, -1) if doubt.edge is None else rank(doubt.edge))
         return self._close(doubt, repaired=False, proof=reason)
 
     def newest(self, count: int) -> tuple[Trade, ...] | None:
@@ -317,14 +317,18 @@ class TradeFlow:
         return self._settle()
 
     def _mended(self, doubt: _Doubt, reading: Reading, missing: list[Trade]) -> tuple[Trade | Gap, ...]:
+        if missing:
+            self._counted.explained()
         proof = self._proof(doubt, reading, missing)
         shortfall = self._shortfall(doubt, reading)
         if not shortfall:
             return self._close(doubt, repaired=True, proof=proof, missing=missing)
-        self._give_up((reading.whole_from_ms, -1))
+        self._give_up(doubt, (reading.whole_from_ms, -1))
         return self._close(doubt, repaired=False, proof=f"{shortfall}; {proof}", missing=missing)
 
-    def _give_up(self, floor: tuple[int, int]) -> None:
+    def _give_up(self, doubt: _Doubt, floor: tuple[int, int]) -> None:
+        if self._counted.agreed_ms >= 0:  # what was lost without a trace since then will not be looked for any more
+            doubt.from_ms = min(doubt.from_ms, self._counted.agreed_ms)
         self._delivered.raise_floor(floor)
         self._counted.certain_to(floor[0])
 
@@ -337,9 +341,9 @@ class TradeFlow:
             start_ms = min(start_ms, trades[0].trade_ms)
         gaps = [Gap(self.market, start_ms, max(start_ms, doubt.whole_ms), doubt.cause, repaired, proof)]
         if not repaired and doubt.from_ms < start_ms:
-            # A later loss had reached back before the start that was told.
+            # A later loss, or what was not counted yet, reaches back before the start that was told.
             gaps.append(Gap(self.market, doubt.from_ms, start_ms, doubt.cause, repaired, proof))
-        self._delivered.extend(trades)
+        self._delivered.insert(trades)
         self._held.clear()
         self._settle()
         return (*gaps, *trades)

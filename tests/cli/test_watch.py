@@ -254,6 +254,7 @@ def test_a_terminal_shows_the_exchange_drop_and_come_back_and_is_left_as_it_was(
         watcher.read_until(lambda screen: all("REST" in line for line in rows(screen)))
         urlopen(Request(f"{url}/sim/faults", method="DELETE"), timeout=HANG_S).close()
         watcher.read_until(lambda screen: all("STREAM" in line and "reconnecting" not in line for line in rows(screen)))
+        watcher.read_until(lambda screen: screen[-1].startswith("ticker, orderbook, candle: connected   "))
         os.killpg(watcher.ours.pid, signal.SIGINT)
         assert watcher.end() == 130
     assert len(rows(watcher.screen)) == 3

@@ -113,3 +113,13 @@ def test_after_what_was_given_up_the_count_begins_anew():
     counted.certain_to(at(30))
     assert not counted.agrees(at(31), Decimal(500), told("7", "1"), at(32))
     assert counted.agrees(at(41), Decimal(501), told("8", "1"), at(42))
+
+
+def test_the_same_may_be_missing_twice():
+    counted = begun()
+    assert not counted.agrees(at(20), Decimal(103), told("2", "1"), at(22))
+    counted.explained()
+    assert counted.agrees(at(20), Decimal(103), told("3", "1"), at(32))
+    assert not counted.agrees(at(40), Decimal(104), told("3"), at(42))
+    counted.explained()
+    assert not counted.agrees(at(50), Decimal(105), told("4"), at(52))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from paper_exchange import NOW_MS, trade
 
 from marketpipe.core import delivered
+from marketpipe.core.counted import Told
 from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, KEEP_IDS_MS, Delivered
 from marketpipe.models import Trade
 
@@ -55,6 +56,7 @@ def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
             memory.add(told[-1])
         untrimmed = dict(memory.by_id)
         memory.trim()
+    in_turn = list(told)
     told.sort(key=delivered.rank)
     times = [row.trade_ms for row in told]
     recent = [row for row in told if row.trade_ms >= times[-1] - keep_ms]
@@ -75,8 +77,13 @@ def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
         if sums is None:
             assert at_ms < max(row.trade_ms for row in told if row.sequential_id not in memory.by_id) + 1
             continue
-        assert sums.before == sum(row.volume for row in told if row.trade_ms < at_ms)
-        assert sums.until == sum(row.volume for row in told if row.trade_ms <= at_ms)
+        ties = [place for place, row in enumerate(in_turn) if row.trade_ms == at_ms]
+        first = [row for row in in_turn if row.trade_ms < at_ms] if not ties else in_turn[: ties[0]]
+        if all(row in first for row in told if row.sequential_id not in memory.by_id):
+            assert sums.before == sum(row.volume for row in first)
+            assert sums.until == sums.before + sum(
+                row.volume for row in in_turn[min(ties, default=0) : max(ties, default=-1) + 1]
+            )
         assert sums.least == min((row.volume for row in told if row.trade_ms == at_ms), default=0)
     newest = memory.newest(3, clear_ms=0)
     assert newest is None or list(newest) == told[-1:-4:-1]
@@ -151,3 +158,17 @@ def test_an_empty_memory_can_be_trimmed():
     memory = Delivered()
     memory.trim()
     assert memory.by_id == {}
+
+
+def test_what_is_told_out_of_order_is_counted_in_that_order():
+    memory = filled(deal(0, 0), deal(14, 1), deal(7, 2))
+    assert memory.told(NOW_MS + 7) == Told(Decimal("0.375"), Decimal("0.75"), Decimal("0.375"))
+    assert memory.told(NOW_MS + 14) == Told(Decimal("0.125"), Decimal("0.375"), Decimal("0.25"))
+    assert memory.told(NOW_MS + 10) == Told(Decimal("0.5"), Decimal("0.5"), Decimal(0))
+
+
+def test_what_comes_late_takes_its_place_in_time():
+    memory = filled(deal(0, 0), deal(14, 1))
+    memory.insert([deal(7, 2)])
+    assert [row.trade_ms - NOW_MS for row in memory.by_id.values()] == [0, 7, 14]
+    assert memory.told(NOW_MS + 7) == Told(Decimal("0.125"), Decimal("0.5"), Decimal("0.375"))

@@ -298,8 +298,6 @@ class Market:
 
 
 def played(plot: Plot) -> Market:
-    # Frames that vanish without a trace while REST is given up on as well: not promised yet.
-    plot = plot if plot.patience is None else attrs.evolve(plot, unheard=())
     # Little pages, and a memory that forgets within the plot.
     limits = [mock.patch.object(module, "TRADES_LIMIT", PAGE) for module in (mending, trades)]
     forgets = [mock.patch.object(delivered, "KEEP", 10), mock.patch.object(delivered, "KEEP_IDS_MS", 30_000)]
