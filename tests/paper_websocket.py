@@ -14,7 +14,7 @@ from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Request
 
 from marketpipe.clock import TrioClock
-from marketpipe.core.topics import Line, Topic
+from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.upbit.ws import UpbitSession, UpbitWebSocket
 
 EPOCH_MS = 1_785_395_043_831
@@ -32,6 +32,14 @@ def trade(number: int) -> bytes:
         b'"best_ask_price":91370000,"best_ask_size":0.0070459,"best_bid_price":91361000,"best_bid_size":0.00196362,'
         b'"stream_type":"REALTIME"}' % number
     )
+
+
+async def received(opened: UpbitSession, count: int) -> list[Frame]:
+    """The next ``count`` frames, in whatever batches."""
+    frames: list[Frame] = []
+    while len(frames) < count:
+        frames += await opened.receive()
+    return frames
 
 
 def numbers(frames) -> list[int]:

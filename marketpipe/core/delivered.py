@@ -10,10 +10,12 @@ import attrs
 from marketpipe.core.counted import Told
 from marketpipe.models import Trade
 
-__all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_IDS_MS", "KEEP_MS", "Delivered", "rank"]
+__all__ = ["KEEP", "KEEP_AT_MOST", "KEEP_IDS_MS", "KEEP_MORE", "KEEP_MS", "Delivered", "rank"]
 
 # Trades remembered whole: at least so many, and at least those of the last 10 s; of a flood, the newest.
 KEEP = 100
+# So many more may come before they are looked through again.
+KEEP_MORE = 25
 KEEP_MS = 10_000
 KEEP_AT_MOST = 20_000
 # Remembered by their ids alone: those of the last half minute. What nobody noticed is looked for that far back, which
@@ -42,7 +44,7 @@ class Delivered:
     _older_volume: Decimal = attrs.field(default=ZERO, init=False)  # of all that are not in `by_id` any more
     _older: dict[int, int] = attrs.field(factory=dict, init=False)  # when those made that are known by id alone
     _whole_ms: int = attrs.field(default=-1, init=False)  # none in `_older` was made at or after it
-    _trim_at: int = attrs.field(factory=lambda: 2 * KEEP, init=False)
+    _trim_at: int = attrs.field(factory=lambda: KEEP + KEEP_MORE, init=False)
 
     def add(self, trade: Trade) -> bool:
         """Note it; False if it was known. This is the hot path."""
@@ -110,7 +112,7 @@ class Delivered:
             kept_ms = min(times[max(0, len(times) - KEEP)], times[-1] - KEEP_MS)
             self._shorten(max(kept_ms, times[max(0, len(times) - KEEP_AT_MOST)]))
             self._forget(times[-1] - KEEP_IDS_MS)
-        self._trim_at = len(self.by_id) + KEEP
+        self._trim_at = len(self.by_id) + KEEP_MORE
 
     def _shorten(self, before_ms: int) -> None:
         for trade in [trade for trade in self.by_id.values() if trade.trade_ms < before_ms]:

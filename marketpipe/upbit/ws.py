@@ -12,8 +12,7 @@ and the stream underneath is closed here.
 
 permessage-deflate is not offered. Over loopback a ticker of 927 bytes cost 15.5 us of CPU, and 19.6 us deflated to 120
 bytes; a book of 2931 bytes 17.5 us, and 28.1 us deflated to 823. All books of the exchange together are some 2 MB a
-second, which a line that follows them all has to spare. Taking at once all that waits in trio-websocket's queue gains
-nothing either: its reader hands over each message as it comes, and 1.5 messages made a batch at full speed.
+second, which a line that follows them all has to spare.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ import itertools
 import re
 import ssl
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -36,6 +37,7 @@ from marketpipe.clock import Clock
 from marketpipe.core.requests import MarketsRequest
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import Banned, ExchangeError, ExchangeUnavailable, RateLimited
+from marketpipe.upbit.inbox import Inbox
 from marketpipe.upbit.wire import decode_frame, encode_subscription
 from marketpipe.upbit.wire_errors import error_of, excerpt
 
@@ -48,6 +50,8 @@ READ_BYTES = 65_536
 # A pong may stand behind a burst of messages on a slow line: each of them gives it ``pong_s`` again, but so many times
 # ``pong_s`` is the most it may take.
 PATIENCE = 10
+# Messages that are decoded in one turn, where they wait already: a millisecond.
+AT_ONCE = 64
 
 _VISIBLE = re.compile(r"[!-~]+")
 
@@ -113,11 +117,12 @@ class UpbitWebSocket:
             WSConnection(ConnectionType.CLIENT),
             host=address.name,
             path=address.path,
-            message_queue_size=self._frames,
             max_message_size=self._frame_bytes,
             receive_buffer_size=READ_BYTES,
         )
-        session = UpbitSession(connection, stream, address.name, clock=self._clock, pong_s=self._pong_s)
+        inbox = Inbox(self._frames)
+        connection._send_channel = cast("Any", inbox)
+        session = UpbitSession(connection, inbox, stream, address.name, clock=self._clock, pong_s=self._pong_s)
         nursery.start_soon(session._read)
         try:
             await session._upgraded(deadline_s, self._handshake_s)
@@ -144,9 +149,17 @@ class UpbitSession:
     """
 
     def __init__(
-        self, connection: WebSocketConnection, stream: trio.abc.Stream, host: str, *, clock: Clock, pong_s: float
+        self,
+        connection: WebSocketConnection,
+        inbox: Inbox,
+        stream: trio.abc.Stream,
+        host: str,
+        *,
+        clock: Clock,
+        pong_s: float,
     ) -> None:
         self._connection = connection
+        self._inbox = inbox
         self._stream = stream
         self._host = host
         self._clock = clock
@@ -183,20 +196,29 @@ class UpbitSession:
         Raises `BadPayload` for a message that cannot be read, `ExchangeError` or `RateLimited` for an error frame,
         and, when everything that came before is received, the reason for which the session has ended.
         """
-        while True:
-            message = await self._next_message()
+        while await self._inbox.arrived():
             if self._waits:
                 self._give_time()
-            if frames := decode_frame(message, received_ms=self._clock.now_ms()):
+            if frames := self._decoded(self._inbox.messages):
                 return frames
-
-    async def _next_message(self) -> str | bytes:
-        with suppress(ConnectionClosed):
-            return await self._connection.get_message()
         if self._why_ended is None and self._connection.closed is None:
             # The reader has failed, as a stream handed in may make it, and is about to say how.
             await self._reader_ended.wait()
         raise self._end(self._closed()).copy()
+
+    def _decoded(self, messages: deque[str | bytes]) -> list[Frame]:
+        frames: list[Frame] = []
+        received_ms = self._clock.now_ms()
+        for _ in range(min(len(messages), AT_ONCE)):
+            message = messages.popleft()
+            try:
+                frames += decode_frame(message, received_ms=received_ms)
+            except ExchangeError:
+                if not frames:
+                    raise
+                messages.appendleft(message)  # what came before it comes first
+                break
+        return frames
 
     async def _answered(self, message: str | None = None) -> None:
         connection = self._connection
@@ -248,6 +270,7 @@ class UpbitSession:
             raise self._end(self._closed() if connection._reject_status else late).copy()
 
     async def _leave(self) -> None:
+        self._inbox.abandon()
         try:
             if self._why_ended is None and self._connection.closed is None:
                 with self._waiting(CLOSE_S):

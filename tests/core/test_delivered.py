@@ -12,7 +12,7 @@ from paper_exchange import NOW_MS, trade
 
 from marketpipe.core import delivered
 from marketpipe.core.counted import Told
-from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, KEEP_IDS_MS, Delivered
+from marketpipe.core.delivered import KEEP, KEEP_AT_MOST, KEEP_IDS_MS, KEEP_MORE, Delivered
 from marketpipe.models import Trade
 
 
@@ -93,7 +93,7 @@ def test_memory_is_trimmed_to_a_hundred_in_a_long_stream():
     memory = Delivered()
     for number in range(50_000):
         memory.add(deal(200 * number))
-    assert KEEP <= len(memory.by_id) <= 2 * KEEP
+    assert KEEP <= len(memory.by_id) <= KEEP + KEEP_MORE
 
 
 def test_of_a_flood_the_newest_are_remembered():
@@ -119,11 +119,11 @@ def test_ids_of_the_last_minute_are_remembered_and_no_more():
 
 def test_what_was_forgotten_counts_as_known():
     memory = Delivered()
-    for number in range(2 * KEEP + 1):
+    for number in range(KEEP + KEEP_MORE + 1):
         memory.add(deal(1_000 * number))
     assert deal(0).sequential_id not in memory.by_id
     assert memory.knows(deal(0))
-    assert not memory.knows(deal(2_000 * KEEP, 1))
+    assert not memory.knows(deal(1_000 * (KEEP + KEEP_MORE), 1))
 
 
 def test_the_newest_is_the_one_made_last_not_the_one_delivered_last():

@@ -85,6 +85,7 @@ def test_a_snapshot_that_comes_after_newer_trades_is_not_delivered():
 
 def test_nothing_that_a_snapshot_shows_is_delivered_again_after_it_was_forgotten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(delivered, "KEEP", 2)
+    monkeypatch.setattr(delivered, "KEEP_MORE", 2)
     monkeypatch.setattr(delivered, "KEEP_IDS_MS", 10_000)
     flow = streaming(at(0), *(at(20_000 * number) for number in range(1, 9)))
     assert flow.live(at(0), snapshot=True) == ()
@@ -531,6 +532,7 @@ def test_trades_the_exchange_no_longer_keeps_stay_missing_and_the_others_are_del
 
 def test_a_hole_that_reaches_back_beyond_what_is_remembered_is_not_called_whole(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(delivered, "KEEP", 2)
+    monkeypatch.setattr(delivered, "KEEP_MORE", 2)
     monkeypatch.setattr(delivered, "KEEP_IDS_MS", 10_000)
     rows = [at(4_000 * number) for number in range(12)]
     flow = streaming(*rows)

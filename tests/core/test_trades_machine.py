@@ -300,7 +300,7 @@ class Market:
 def played(plot: Plot) -> Market:
     # Little pages, and a memory that forgets within the plot.
     limits = [mock.patch.object(module, "TRADES_LIMIT", PAGE) for module in (mending, trades)]
-    forgets = [mock.patch.object(delivered, "KEEP", 10), mock.patch.object(delivered, "KEEP_IDS_MS", 30_000)]
+    forgets = [mock.patch.object(delivered, name, kept) for name, kept in (("KEEP", 10), ("KEEP_MORE", 10))]
     with limits[0], limits[1], forgets[0], forgets[1]:
         market = Market(plot)
         market.play()

@@ -23,6 +23,7 @@ from paper_websocket import (
     mute,
     numbers,
     polite,
+    received,
     saying,
     sending,
     session,
@@ -43,7 +44,7 @@ from wsproto.events import (
 
 from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import BadPayload, Banned, ExchangeError, ExchangeUnavailable, RateLimited
-from marketpipe.upbit.ws import CLOSE_S, PATIENCE, UpbitSession
+from marketpipe.upbit.ws import AT_ONCE, CLOSE_S, PATIENCE, UpbitSession
 
 
 async def refused(script: Script, **options: Any) -> ExchangeError:
@@ -100,7 +101,7 @@ class TestUpgrade:
             await peer.answer()
 
         async with session(script) as (opened, _):
-            assert numbers([*await opened.receive(), *await opened.receive()]) == [1, 2]
+            assert numbers(await received(opened, 2)) == [1, 2]
 
     async def test_one_connector_connects_as_often_as_it_is_asked_also_at_once(self):
         async with exchange(saying(BytesMessage(trade(1)))) as (ws, there):
@@ -310,6 +311,21 @@ class TestReceive:
             assert type(await failure(opened.receive())) is BadPayload
             assert numbers(await opened.receive()) == [1]
 
+    async def test_what_came_before_it_comes_first(self, autojump_clock):
+        script = saying(BytesMessage(trade(1)), BytesMessage(b'{"type":'), BytesMessage(trade(2)))
+        async with session(script) as (opened, _):
+            await trio.sleep(1)
+            assert numbers(await opened.receive()) == [1]
+            assert type(await failure(opened.receive())) is BadPayload
+            assert numbers(await opened.receive()) == [2]
+
+    async def test_a_backlog_comes_in_portions(self, autojump_clock):
+        script = saying(*(BytesMessage(trade(number)) for number in range(AT_ONCE + 1)))
+        async with session(script) as (opened, _):
+            await trio.sleep(1)
+            assert numbers(await opened.receive()) == list(range(AT_ONCE))
+            assert numbers(await opened.receive()) == [AT_ONCE]
+
     async def test_an_error_frame_is_raised_and_then_the_close(self):
         error = BytesMessage('{"error":{"message":"Format 이 맞지 않습니다.","name":"WRONG_FORMAT"}}'.encode())
 
@@ -475,7 +491,7 @@ class TestAlive:
     async def test_what_came_before_the_silence_is_received_first(self, autojump_clock):
         async with session(saying(BytesMessage(trade(1)), BytesMessage(trade(2)), then=Peer.listen)) as (opened, _):
             await trio.sleep(60)
-            assert numbers([*await opened.receive(), *await opened.receive()]) == [1, 2]
+            assert numbers(await received(opened, 2)) == [1, 2]
             assert "no pong" in str(await failure(opened.receive()))
 
     async def test_a_ping_of_ones_own_ends_the_session_too(self, autojump_clock):
@@ -555,7 +571,7 @@ class TestAlive:
         async with session(saying(*(BytesMessage(trade(number)) for number in range(5))), frames=2) as (opened, _):
             await failure(opened.ping())
             assert trio.current_time() == 1.5
-            assert numbers([*await opened.receive(), *await opened.receive()]) == [0, 1]
+            assert numbers(await received(opened, 2)) == [0, 1]
             assert "no pong" in str(await failure(opened.receive()))
 
     async def test_the_exchange_may_ping_as_well(self):
