@@ -24,8 +24,8 @@ __all__ = ["Hub", "HubStatistics", "Subscription"]
 
 T = TypeVar("T")
 
-# Values that are read in one turn, where they wait already: a tenth of a millisecond.
-AT_ONCE = 16
+# Values that are read in one turn, where they wait already: half a millisecond.
+AT_ONCE = 64
 ENDED = "the pipeline has been left; open a new one to listen again"
 DETACHED = "this subscription was closed; open a new one to listen again"
 
@@ -87,7 +87,7 @@ class Subscription(Generic[T]):
         """The next value, when there is one. If it is cancelled, which it always can be, nothing has been taken.
 
         Other tasks get their turn whenever it waits, and otherwise after every `AT_ONCE` values: a consumer that is
-        behind must be able to catch up with a socket that gets a turn for each frame.
+        behind must be able to catch up with a socket whose messages are decoded several at a turn.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._is_ready():
