@@ -16,6 +16,7 @@ from stream_checks import BUSIEST, listening, patiently
 from trio.testing import MockClock
 
 from marketpipe import Client, Config, ExchangeUnavailable, PipelineClosed, run_pipeline
+from marketpipe.actors.hub import AT_ONCE
 from marketpipe.clock import TrioClock
 from marketpipe.sim import DownFault, SimConfig, SimExchange, SimTransport, WsDownFault, WsDropFault, WsStallFault
 from marketpipe.status import SubscriptionState
@@ -85,7 +86,7 @@ async def test_a_consumer_may_be_cancelled_wherever_it_waits(kind, options, auto
             step += 1
             with trio.fail_after(60):
                 async with cancelled_at(step) as instrument:
-                    await consume(rig.market, kind, options, many=25)
+                    await consume(rig.market, kind, options, many=2 * AT_ONCE)
             was_cancelled = instrument.scope.cancelled_caught
             assert leases(rig) == others
         assert step >= 4  # not a property of nothing: it waited, and was cancelled, that often

@@ -291,6 +291,30 @@ async def test_a_frame_that_cannot_be_read_is_a_hole_of_its_market_alone(stream,
         assert connection(rig, Line(kind)).unreadable == 1
 
 
+A_TRADE = (
+    '{"ty":"trade","cd":"KRW-BTC","tp":1.0,"tv":1.0,"ab":"BID","pcp":1.0,"c":"RISE","cp":0,"td":"2026-09-23",'
+    '"ttm":"12:34:56","ttms":1790166896000,"tms":1790166896000,"sid":17901668960000000,"st":"REALTIME"}'
+)
+A_LIST = '{"method":"LIST_SUBSCRIPTIONS","result":[],"ticket":"x"}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stream", "kind", "body"),
+    [("ticker", "ticker", A_TRADE), ("1m", "candle", A_TRADE), ("ticker", "ticker", A_LIST), ("trade", "trade", A_LIST)],
+)
+async def test_a_frame_of_another_kind_concerns_nobody(stream, kind, body, autojump_clock):
+    """It is counted and told to nobody; the connection goes on."""
+    async with open_rig(streams=True) as rig, listening(rig, ["KRW-BTC"], (stream,)) as ears:
+        await trio.sleep(20)
+        rig.sim.add_fault(WsGarbageFault(body=body, types=(kind,), count=1))
+        await trio.sleep(40)
+        assert ears.flaws() == []
+        assert ears.holes(stream) == 0
+        assert connection(rig, Line(kind)).connects == 1
+        assert connection(rig, Line(kind)).unreadable == 1
+
+
 SPOKEN = (Line.TRADE, Line.TICKER, Line.CANDLE)
 
 

@@ -506,6 +506,25 @@ def test_bars_that_are_not_streamed_equal_those_of_rest_over_a_midnight(fault, b
         trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+@pytest.mark.parametrize("timeframe", ["1d", "1w"])
+def test_what_was_asked_before_midnight_and_answered_after_it_does_not_count_for_the_day(timeframe):
+    """More markets than REST can answer in the last seconds of a week: soon after it, every bar of it is FINAL."""
+    monday_ms = int(datetime(2026, 9, 28, tzinfo=UTC).timestamp() * 1000)
+
+    async def main() -> list[str]:
+        async with open_rig(streams=True, markets=100) as rig:
+            names = sorted(rig.sim.world.listed(rig.clock.now_ms()))
+            async with listening(rig, names, (timeframe,)) as ears:
+                await trio.sleep(60)
+                bars = [bar for _, bar in ears.logs[timeframe].of(Candle) if bar.open_ms < monday_ms]
+                final = {bar.market for bar in bars if bar.state is CandleState.FINAL}
+                assert len({bar.market for bar in bars}) > 40
+                return sorted({bar.market for bar in bars} - final)
+
+    with begun_at(monday_ms - 5_000):
+        assert trio.run(main, clock=MockClock(autojump_threshold=0)) == []
+
+
 def content(bar: Candle) -> Any:
     return attrs.evolve(bar, received_ms=0, source=Source.REST, revision=0, exchange_ms=0)
 

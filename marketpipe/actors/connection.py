@@ -49,11 +49,14 @@ from marketpipe.core.exchange_time import ExchangeTime
 from marketpipe.core.pacing import Slots, Ticket, full_jitter_s
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.errors import BadPayload, Banned, ExchangeError, ExchangeUnavailable, RateLimited
+from marketpipe.models import Candle, Orderbook, Ticker, Trade
 from marketpipe.status import ConnectionStatus, SubscriptionStatus
 
 __all__ = ["Keeper", "Session", "StreamExchange"]
 
 logger = logging.getLogger("marketpipe.stream")
+
+KINDS = {Line.TICKER: Ticker, Line.TRADE: Trade, Line.ORDERBOOK: Orderbook, Line.CANDLE: Candle}
 
 
 class Session(Protocol):
@@ -104,6 +107,7 @@ class Keeper:
     _certainty: Certainty = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
     _key: Callable[[Any], Any] = attrs.field(init=False)  # the same of a topic and of what its frames hold
+    _kind: type = attrs.field(init=False)  # of the line's values
     _by_key: dict[Any, Topic] = attrs.field(factory=dict, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
     _settled_s: float = attrs.field(default=-math.inf, init=False)
@@ -120,6 +124,7 @@ class Keeper:
     _last_frame_s: float | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._kind = KINDS[self.line]
         self._key = attrgetter("market", "timeframe") if self.line is Line.CANDLE else attrgetter("market")
         self._standings = Standings(self.line, self._demand, self._clock)
         self._certainty = Certainty(self._desk, self._now_ms)
@@ -276,12 +281,13 @@ class Keeper:
             self._watch.arrived(count)
         known: list[Frame] = []
         for frame in frames:
-            if isinstance(frame.value, BadPayload):
+            if frame.value.__class__ is self._kind:
+                if self._is_known(frame, now_s):
+                    known.append(frame)
+            else:
                 self._take(known, now_s)  # what came before it does not heal it
                 known = []
-                self._spoiled(frame.value, now_s)
-            elif self._is_known(frame, now_s):
-                known.append(frame)
+                self._spoiled(self._flaw(frame.value), now_s)
         self._take(known, now_s)
 
     def _take(self, known: Sequence[Frame], now_s: float) -> None:
@@ -313,6 +319,11 @@ class Keeper:
             self._began(topic)
         if was_erring:
             self._watch.regard(now_s)
+
+    def _flaw(self, value: object) -> BadPayload:
+        if isinstance(value, BadPayload):
+            return value
+        return BadPayload(f"the {self.line} connection carries only what was subscribed, and this is {value!r:.200}")
 
     def _spoiled(self, error: BadPayload, now_s: float) -> None:
         self._unreadable += 1

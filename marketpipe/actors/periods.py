@@ -30,6 +30,7 @@ from marketpipe.models import Candle, Gap, Priority, Ticker
 
 __all__ = ["Periods"]
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 logger = logging.getLogger("marketpipe.stream")
@@ -119,36 +120,30 @@ class Periods:
         with scope:
             try:
                 while True:
-                    await self._until_it_works(self._read_bars, topic)
+                    read_ms = await self._until_it_works(self._read_bars, topic)
                     await self._until_it_works(self._read_days, bars)
-                    await trio.sleep(self._until_midnight_ms() / 1000)
+                    # The midnight after that reading: it may have passed while the question stood in the queue.
+                    await trio.sleep(max(0, _after_midnight_ms(read_ms) - self._exchange_ms()) / 1000)
             except UnknownMarket as error:
                 self._hub.fail(topic, error, self._exchange_ms())
 
-    def _until_midnight_ms(self) -> int:
-        now_ms = self._exchange_ms()
-        return timeframes.next_open(Timeframe.D1, timeframes.floor(Timeframe.D1, now_ms - SETTLED_MS)) + (
-            SETTLED_MS - now_ms
-        )
-
-    async def _until_it_works(self, read: Callable[[T], Awaitable[None]], about: T) -> None:
+    async def _until_it_works(self, read: Callable[[T], Awaitable[R]], about: T) -> R:
         while True:
             try:
-                await read(about)
+                return await read(about)
             except UnknownMarket:
                 raise
             except ExchangeError as error:
                 logger.info("reading %s: %s", about, error)
                 await trio.sleep(AGAIN_S)
-            else:
-                return
 
-    async def _read_bars(self, topic: Topic) -> None:
+    async def _read_bars(self, topic: Topic) -> int:
         assert topic.timeframe is not None
         read_ms = self._exchange_ms()
         walk = candle_walk(topic.market, topic.timeframe, count=NEWEST, end_ms=None)
         page = await self._asker.walk(walk, Priority.NORMAL)
         self._send(BarPage(topic, page, read_ms))
+        return read_ms
 
     async def _read_days(self, bars: PeriodBars) -> None:
         while (span := bars.wants_days(self._exchange_ms())) is not None:
@@ -156,3 +151,9 @@ class Periods:
             walk = candle_walk(bars.market, Timeframe.D1, start_ms=span.start_ms, end_ms=span.end_ms)
             candle = bars.days(span, await self._asker.walk(walk, Priority.NORMAL), read_ms)
             self._tell([] if candle is None else [candle])
+
+
+def _after_midnight_ms(read_ms: int) -> int:
+    """When a day that was not over at ``read_ms`` has ended, and REST has had the time to say so."""
+    day_ms = timeframes.floor(Timeframe.D1, read_ms - SETTLED_MS)
+    return timeframes.next_open(Timeframe.D1, day_ms) + SETTLED_MS

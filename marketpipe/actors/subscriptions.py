@@ -157,7 +157,8 @@ class Subscriptions:
 
     def newest_trades(self, market: str, count: int) -> tuple[Trade, ...] | None:
         """The newest ``count`` trades, newest first, if a live stream alone can vouch for them."""
-        return self._trades.newest(market, count)
+        flows = self._keepers[Line.TRADE].is_active(Topic(Line.TRADE, market))
+        return self._trades.newest(market, count) if flows else None
 
     def newest_bars(self, topic: Topic, count: int) -> tuple[Candle, ...] | None:
         """The newest ``count`` bars, oldest first, if a live stream vouches for all of them."""
@@ -208,8 +209,8 @@ class Subscriptions:
             self._demand.release(lease)
 
     def _current(self, topics: Iterable[Topic]) -> list[Any]:
-        # Whoever joins a stream that flows already starts with what the exchange has shown the others; and one that
-        # does not flow, with the hole that the others were told of.
+        # Whoever joins a stream starts with what the exchange has shown the others, who hear of it if that is not true
+        # any more; and where there is a hole, with the hole that the others were told of.
         return [value for topic in topics if (value := self._current_value(topic)) is not None]
 
     def _current_value(self, topic: Topic) -> Any:
@@ -218,19 +219,14 @@ class Subscriptions:
             return gap
         match topic.line:
             case Line.TICKER:
-                return self._cache.live_tickers.get(topic.market)
+                return self._cache.live_tickers.newest(topic.market)
             case Line.ORDERBOOK:
-                return self._cache.live_orderbooks.get(topic.market)
+                return self._cache.live_orderbooks.newest(topic.market)
             case Line.TRADE:
-                newest = self._trades.newest(topic.market, 1)
-                return newest[0] if newest else None
+                return self._trades.last(topic.market)
             case Line.CANDLE:
-                bars = self._bars.bars(topic) if self._flows(topic) else ()
+                bars = self._bars.bars(topic)
                 return bars[-1] if bars else None
-
-    def _flows(self, topic: Topic) -> bool:
-        carrier = _carrier(topic)
-        return self._keepers[carrier.line].is_active(carrier)
 
     def _open_gap(self, topic: Topic) -> Gap | None:
         """The hole that the others who listen to ``topic`` were told of, and not its end yet."""

@@ -128,6 +128,11 @@ class TradeDesk:
         flow = self._flows.get(market)
         return None if flow is None else flow.newest(count)
 
+    def last(self, market: str) -> Trade | None:
+        """The last trade that whoever listens to ``market`` was told."""
+        flow = self._flows.get(market)
+        return None if flow is None else flow.last
+
     def _settle(self, market: str, *, snapshot: bool) -> None:
         # Trades without the snapshot that should have come before: it may be late, or lost.
         if snapshot:

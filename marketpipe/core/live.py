@@ -65,6 +65,11 @@ class LiveValues(Generic[V]):
         self.hits += 1
         return entry.value
 
+    def newest(self, market: str) -> V | None:
+        """What the stream of ``market`` has shown last, also while it is being checked."""
+        entry = self._live.get(market) or self._suspended.get(market)
+        return None if entry is None else entry.value
+
     def streamed(self, market: str, value: V, now_s: float) -> None:
         """The stream of ``market`` shows ``value``, and thereby that it flows."""
         held = self._live.get(market)

@@ -233,6 +233,11 @@ class TradeFlow:
         """
         return self._delivered.newest(count, clear_ms=SLACK_MS) if self._calm and self._joined else None
 
+    @property
+    def last(self) -> Trade | None:
+        """Of what was delivered, the trade that was made last."""
+        return max(self._delivered.by_id.values(), key=rank, default=None)
+
     # -- what comes in beside the ordinary ----------------------------------------------------------------------
 
     def _told(self, trade: Trade, snapshot: bool) -> tuple[Trade | Gap, ...]:

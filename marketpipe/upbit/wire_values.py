@@ -47,6 +47,8 @@ __all__ = [
 
 # The last trade of a bar may be stored up to a second after the bar's end.
 FINAL_GRACE_MS = 2_000
+# By how much a frame's bar may open after the frame's own stamp: no more than clocks of one exchange may disagree.
+AHEAD_MS = 300_000
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
@@ -182,9 +184,15 @@ def candles_of(
 
 
 def candle_of(row: CandleRow, received_ms: int) -> Candle:
-    """The bar of a frame. It is RUNNING: the stream does not say when one is over."""
+    """The bar of a frame. It is RUNNING: the stream does not say when one is over.
+
+    One that opens long after the last trade in it, which is its stamp, is refused: believed, it would end all others.
+    """
     _CANDLE.refuse_impossible_in(row)
     _place(row, CandleState.RUNNING, received_ms)
+    if row.open_ms > row.exchange_ms + AHEAD_MS:
+        flaw = f"was {row.opens.isoformat()}, long after its own timestamp {row.exchange_ms}"
+        raise BadPayload(flaw, field=wire_name(row, "opens"), market=row.market)
     return msgspec.convert(row, Candle, from_attributes=True)
 
 
