@@ -23,6 +23,7 @@ from bench.stored import stored
 from bench.stream_faults import outages
 from bench.streams import flatout, ingest, latency
 from bench.symbols import symbols
+from bench.threads import threads
 
 __all__ = ["BENCHES", "RIVALS", "Bench", "about"]
 
@@ -46,6 +47,7 @@ BENCHES: Mapping[str, Bench] = {
     "reading": reading,
     "habits": habits,
     "recovery": recovery,
+    "threads": threads,
     # Live streams: floods of frames, read by processes of their own; and what goes wrong.
     "ingest": ingest,
     "latency": latency,

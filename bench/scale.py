@@ -76,7 +76,8 @@ class Scale:
     """Sizes. ``loops`` and ``turns`` are of the benches without a network, ``repeats`` of those with one.
 
     ``crowds``: how many callers at once; ``calls``: of each of three groups; ``storm_s``: how long nothing is wrong,
-    how long requests are refused at random, and how long to wait at most until all is well again.
+    how long requests are refused at random, and how long to wait at most until all is well again. ``threads`` of
+    ``thread_calls`` each over ``thread_symbols``; ``awaits`` of asyncio at once.
     """
 
     loops: int
@@ -98,6 +99,10 @@ class Scale:
     reading_s: float
     rival_callers: int
     rival_batch: int
+    threads: int
+    thread_calls: int
+    thread_symbols: int
+    awaits: int
     streams: StreamScale
     collecting: CollectingScale
 
@@ -151,6 +156,10 @@ FULL = Scale(
     reading_s=10.0,
     rival_callers=250,
     rival_batch=500,
+    threads=32,
+    thread_calls=1_000,
+    thread_symbols=200,
+    awaits=500,
     streams=STREAMS,
     collecting=COLLECTING,
 )
@@ -194,6 +203,10 @@ TINY = attrs.evolve(
     reading_s=0.3,
     rival_callers=3,
     rival_batch=5,
+    threads=3,
+    thread_calls=10,
+    thread_symbols=5,
+    awaits=10,
     streams=StreamScale(
         markets=12,
         rate=300,

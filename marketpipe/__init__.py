@@ -2,9 +2,11 @@
 
 import logging
 
-from marketpipe.actors.backfill import Job
 from marketpipe.actors.hub import Subscription
+from marketpipe.actors.job import Job
+from marketpipe.blocking import BlockingClient, BlockingJob, BlockingSubscription, connect
 from marketpipe.client import Client
+from marketpipe.compat import BatchRequestResult, DataResponse, SmartDataProvider
 from marketpipe.config import Buffers, CacheOptions, Collecting, Config, Limits, Retry, Subscriptions
 from marketpipe.core.buffers import SubscriptionStatistics
 from marketpipe.core.checkup import SeriesCheck, StoreCheck
@@ -48,14 +50,15 @@ from marketpipe.status import ConnectionStatus, Status, StoreStatus, Subscriptio
 
 # fmt: off
 __all__ = [
-    "BadPayload", "Banned", "Batch", "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change",
-    "Client", "Collecting", "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "ExchangeError",
+    "BadPayload", "Banned", "Batch", "BatchRequestResult", "BlockingClient", "BlockingJob", "BlockingSubscription",
+    "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change", "Client", "Collecting",
+    "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "DataResponse", "ExchangeError",
     "ExchangeUnavailable", "Explanation", "Freshness", "Gap", "Job", "JobState", "Level", "Limits", "Line", "Market",
     "MarketPipeError", "Orderbook", "Outcome", "PipelineClosed", "PipelineCrashed", "Priority", "Progress",
-    "RateLimited", "Report", "Retry", "SeriesCheck", "Side", "Source", "StaleData", "Status", "StoreCheck",
-    "StoreError", "StoreStatus", "SubscriberLagged", "Subscription", "SubscriptionState", "SubscriptionStatistics",
-    "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade", "UnknownMarket", "open_pipeline",
-    "run_pipeline",
+    "RateLimited", "Report", "Retry", "SeriesCheck", "Side", "SmartDataProvider", "Source", "StaleData", "Status",
+    "StoreCheck", "StoreError", "StoreStatus", "SubscriberLagged", "Subscription", "SubscriptionState",
+    "SubscriptionStatistics", "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade",
+    "UnknownMarket", "connect", "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

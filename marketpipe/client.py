@@ -16,10 +16,11 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import attrs
 import trio
 
-from marketpipe.actors.backfill import Backfill, Job
+from marketpipe.actors.backfill import Backfill
 from marketpipe.actors.batcher import Batcher
 from marketpipe.actors.cache import Cache, CacheView, Reader
 from marketpipe.actors.hub import Subscription
+from marketpipe.actors.job import Job
 from marketpipe.actors.mailbox import LEFT, Ask, ask
 from marketpipe.actors.messages import Answers, Question
 from marketpipe.actors.subscriptions import Subscriptions
@@ -332,11 +333,14 @@ class Client:
     ) -> CollectionSummary:
         """What is known of each slot in ``[start, end)``: a bar, proven empty, never asked for, or failed.
 
-        Nothing is asked of the exchange. See `CollectionSummary`.
+        Without ``end``, up to the running one. Nothing is asked of the exchange but its time, if that is needed and not
+        known. See `CollectionSummary`.
         """
         parsed, (start_ms, end_ms) = timeframes.parse(timeframe), _moments(start, end)
         name, collected = normalise(symbol), self._collecting()
         self._begin(None, Priority.NORMAL)
+        if end_ms is None:
+            await self._know_the_time(Priority.NORMAL)
         return await collected.summary(name, parsed, start_ms, end_ms)
 
     async def start_backfill(

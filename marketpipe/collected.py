@@ -6,6 +6,7 @@ a question would cost, what is known of a stretch, and what is wrong with it.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -89,9 +90,14 @@ class Collected:
         low_ms = timeframes.ceil(timeframe, start_ms)
         top_ms = max(low_ms, timeframes.ceil(timeframe, self._now_ms() if end_ms is None else end_ms))
         archive = self._pages.archive
-        shelf = await archive.shelf(market, timeframe, low_ms, top_ms)
+        # Before the bars: what is proven in between has bars that it does not know of, never the other way round.
+        proven = await archive.coverage(market, timeframe, low_ms, top_ms)
+        opens = array("q")  # eight bytes a bar, however long the range
+        for span in proven:
+            async for bars in self._proving.through(market, timeframe, *span, Priority.LOW, stored_only=True):
+                opens.extend(bar.open_ms for bar in bars)
         failures = await archive.failures(market, timeframe, low_ms, top_ms)
-        return summed_up(market, timeframe, (low_ms, top_ms), shelf, failures)
+        return summed_up(market, timeframe, (low_ms, top_ms), proven, opens, failures)
 
     def _top_ms(self, timeframe: Timeframe, end_ms: int | None) -> int:
         settled_ms = self._proving.settled_ms(timeframe)

@@ -90,6 +90,11 @@ class Priority(IntEnum):
         """The latency budget in seconds; later answers are counted in ``status()``."""
         return _BUDGETS_S[self]
 
+    @property
+    def max_response_time_ms(self) -> int:
+        """`budget_s` under the name, and in the unit, of the original brief."""
+        return round(self.budget_s * 1000)
+
 
 _BUDGETS_S = {Priority.CRITICAL: 0.05, Priority.HIGH: 0.1, Priority.NORMAL: 0.5, Priority.LOW: 5.0}
 

@@ -33,7 +33,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
@@ -128,26 +128,67 @@ async def run_pipeline(
     the same exchange; without them, this one is alone there. ``store`` is the database of candles; without it nothing
     is kept, and nothing can be collected. ``runner`` makes what runs its synchronous calls: threads, or `in_line`.
     """
+    pipe = _assembled(config, exchange, clock, stream, draw or random.Random().random, budgets, store, runner)
+    body_error: BaseException | None = None
+    crash: BaseExceptionGroup[BaseException] | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            for actor in pipe.actors:
+                await nursery.start(actor.run, name=type(actor).__name__.lower())
+            try:
+                yield pipe.client
+            except BaseException as error:
+                body_error = error  # raised again below, outside the nursery, which would wrap it into a group
+            finally:
+                pipe.client.close()
+                pipe.hub.close()
+                nursery.cancel_scope.cancel(reason="the pipeline was left")
+    except BaseExceptionGroup as group:
+        crash = group
+    outcome = body_error if crash is None else _at_the_border(crash, body_error)
+    if outcome is not None:
+        raise outcome
+
+
+class _Actor(Protocol):
+    async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
+
+
+@attrs.frozen
+class _Pipe:
+    """All the parts, joined; ``actors`` in the order in which they begin."""
+
+    client: Client
+    hub: Hub
+    actors: tuple[_Actor, ...]
+
+
+def _assembled(
+    config: Config,
+    exchange: Exchange,
+    clock: Clock,
+    stream: StreamExchange | None,
+    jitter: Callable[[], float],
+    budgets: Budgets | None,
+    store: ReadableStore | None,
+    runner: Callable[[], Runner],
+) -> _Pipe:
     # 0: a rendezvous, so that a question is never left in the buffer of an actor that has died.
     questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
     # Unbounded, since the batcher must never wait for the cache: it holds at most one message per request in flight
     # and one per question that failed at once, and those are bounded by the slots and by the callers who wait.
     answered, answers = trio.open_memory_channel[Answered](math.inf)
-    jitter = draw or random.Random().random
+    # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
+    # nobody either.
+    bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
     shared = budgets or _new_budgets(config)
     batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
     cache = Cache(answers, config.cache, store is None)
     hub = Hub()
-    # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
-    # nobody either.
-    bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
     deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles, hub.tell)
-    writer = archive = pages = backfill = collected = None
+    keeping = None
     if store is not None:
-        writer = Writer(store, runner(), clock, config.collecting, jitter)
-        archive = Archive(store, runner(), writer, runner())
-        pages = Pages(Asker(questions.clone()), archive, config.collecting.pages_at_once)
-        backfill = Backfill(pages, config.collecting, batcher.exchange_now_ms, jitter)
+        keeping = _keeping(config, store, runner, clock, batcher, Asker(questions.clone()), jitter)
     subscriptions = None
     if stream is not None:
         subscriptions = Subscriptions(
@@ -162,42 +203,46 @@ async def run_pipeline(
             shared,
             jitter,
             lambda: batcher.exchange_now_ms() if batcher.knows_the_time else None,
-            None if archive is None else archive.add,
+            None if keeping is None else keeping.pages.archive.add,
         )
-    if pages is not None:
-        collected = Collected(
-            pages,
-            batcher.exchange_now_ms,
-            partial(_from_memory, cache),
-            config.limits.per_second,
-            subscriptions,
-        )
+    actors: list[_Actor] = [cache, deduplicator, batcher]
+    collected = writer = backfill = None
+    if keeping is not None:
+        writer, backfill, per_second = keeping.writer, keeping.backfill, config.limits.per_second
+        cached = partial(_from_memory, cache)
+        collected = Collected(keeping.pages, batcher.exchange_now_ms, cached, per_second, subscriptions)
+        actors += [writer, backfill]
+    if subscriptions is not None:
+        actors.append(subscriptions)
     client = Client(questions, cache.view, batcher, cache, subscriptions, collected, backfill, writer)
-    body_error: BaseException | None = None
-    crash: BaseExceptionGroup[BaseException] | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(cache.run, name="cache")
-            await nursery.start(deduplicator.run, name="deduplicator")
-            await nursery.start(batcher.run, name="batcher")
-            if writer is not None and backfill is not None:
-                await nursery.start(writer.run, name="writer")
-                await nursery.start(backfill.run, name="backfill")
-            if subscriptions is not None:
-                await nursery.start(subscriptions.run, name="subscriptions")
-            try:
-                yield client
-            except BaseException as error:
-                body_error = error  # raised again below, outside the nursery, which would wrap it into a group
-            finally:
-                client.close()
-                hub.close()
-                nursery.cancel_scope.cancel(reason="the pipeline was left")
-    except BaseExceptionGroup as group:
-        crash = group
-    outcome = body_error if crash is None else _at_the_border(crash, body_error)
-    if outcome is not None:
-        raise outcome
+    return _Pipe(client, hub, tuple(actors))
+
+
+@attrs.frozen
+class _Keeping:
+    """What keeps bars, and collects them."""
+
+    pages: Pages
+    writer: Writer
+    backfill: Backfill
+
+
+def _keeping(
+    config: Config,
+    store: ReadableStore,
+    runner: Callable[[], Runner],
+    clock: Clock,
+    batcher: Batcher,
+    asker: Asker,
+    jitter: Callable[[], float],
+) -> _Keeping:
+    def waiting() -> int:
+        return batcher.statistics().waiting[Group.CANDLE]
+
+    writer = Writer(store, runner(), clock, config.collecting, jitter)
+    pages = Pages(asker, Archive(store, runner(), writer, runner()), config.collecting.pages_at_once)
+    backfill = Backfill(pages, config.collecting, batcher.exchange_now_ms, jitter, waiting)
+    return _Keeping(pages, writer, backfill)
 
 
 def _open_store(config: Config) -> SqliteStore:
@@ -277,10 +322,16 @@ def _at_the_border(group: BaseExceptionGroup[BaseException], body_error: BaseExc
     if interrupts is not None:
         return _first_leaf(interrupts)
     crashed = PipelineCrashed("an actor of the pipeline failed; the cause names it")
-    if body_error is not None and not isinstance(body_error, trio.Cancelled):
+    if body_error is not None and not _is_cancellation(body_error):
         group = BaseExceptionGroup("the block failed while the pipeline crashed", [body_error, group])
     crashed.__cause__ = group
     return crashed
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):  # the block had a nursery of its own
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 def _first_leaf(error: BaseException) -> BaseException:

@@ -13,7 +13,8 @@ from rig import EPOCH_MS
 from store.paper_store import EVER, M1, MARKET, bar, opened, opens
 
 from marketpipe.actors.archive import Archive
-from marketpipe.actors.backfill import Backfill, Job
+from marketpipe.actors.backfill import Backfill
+from marketpipe.actors.job import Job
 from marketpipe.actors.mailbox import Ask
 from marketpipe.actors.messages import Answers, Question
 from marketpipe.actors.pages import Pages

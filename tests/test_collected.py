@@ -191,7 +191,7 @@ def is_the_same_before(settled_ms: int, asked: Question, stored: list[Candle], b
     return len(stored) >= len(closed) and stored[len(stored) - len(closed) :] == closed
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=max(25, settings.default.max_examples // 5))
 @given(sequences)
 def test_a_pipe_with_a_store_answers_as_one_without_and_asks_no_more(sequence: list[Step]):
     """Whatever was asked before, and when; nor is more asked of the exchange than was explained."""
@@ -203,15 +203,17 @@ def test_a_pipe_with_a_store_answers_as_one_without_and_asks_no_more(sequence: l
         ):
             world = rig.sim.world
             names = BUSY, THIN, max(world.markets, key=world.opening_ms)
+            begun: set[tuple[str, Timeframe]] = set()
             for step in sequence:
                 await trio.sleep(step.pause_s(rig.clock.now_ms()))
-                await ask_both(step, names[step.market], rig, bare)
+                await ask_both(step, names[step.market], rig, bare, begun)
             check_store(rig)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-async def ask_both(step: Step, market: str, rig: Rig, bare: Rig) -> None:
+async def ask_both(step: Step, market: str, rig: Rig, bare: Rig, begun: set[tuple[str, Timeframe]]) -> None:
+    """``begun``: of which series it has been confirmed where they begin, which takes one request more."""
     now_ms = rig.clock.now_ms()
     for pipe in (rig, bare):
         await pipe.market.get_market(max_age_s=0)  # both have last heard at this moment what time it is
@@ -224,9 +226,14 @@ async def ask_both(step: Step, market: str, rig: Rig, bare: Rig) -> None:
     assert rig.clock.now_ms() == bare.clock.now_ms() == now_ms
     must_be_the_same(step, asked, now_ms, plain(stored), plain(expected))
     requests, bare_requests = len(pages(rig)) - before, len(pages(bare)) - bare_before
-    assert requests <= bare_requests, (asked, now_ms, pages(rig)[before:])
+    most, series = bare_requests, (market, step.timeframe)
     if "start" in asked and "count" not in asked and "fill" not in asked:
-        assert requests <= explained.requests
+        most = min(most, explained.requests)
+    confirming = sum(page.count == 1 for page in pages(rig)[before:])
+    if requests > most and series not in begun and confirming:
+        begun.add(series)
+        requests -= confirming  # one, but for pages that were under way further down at that time
+    assert requests <= most, (asked, now_ms, pages(rig)[before:])
 
 
 def check_store(rig: Rig) -> None:
@@ -369,7 +376,7 @@ async def test_before_the_listing_there_is_nothing_and_that_is_asked_once(autoju
         before = {"start": listed_ms - 3_000 * MINUTE_MS, "end": listed_ms}
         for _ in range(2):
             assert brief(await rig.market.get_candle(THIN, **before)) == []
-            assert len(pages(rig)) == 1
+            assert [page.count for page in pages(rig)] == [200, 1]  # the second one confirms that it is the listing
         assert (await rig.market.explain_candle(THIN, **before)).requests == 0
         first = await rig.market.get_candle(THIN, count=1, start=listed_ms - 300 * DAY_MS)
         assert brief(first) == true_brief(rig, THIN, listed_ms, listed_ms + MINUTE_MS)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rig import EPOCH_MS
 
 from marketpipe import Config, ExchangeError, PipelineClosed, Priority, Timeframe
-from marketpipe.actors.backfill import Job
+from marketpipe.actors.job import Job
 from marketpipe.clock import TrioClock
 from marketpipe.config import Collecting
 from marketpipe.core import timeframes
@@ -309,7 +309,7 @@ async def live(steps: list[Any], epoch_ms: int, kind: str, jitter_s: float) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=max(10, settings.default.max_examples // 20))
 @given(
     steps=STEPS,
     epoch_ms=st.sampled_from([EPOCH_MS, YOUNG_MS]),

@@ -53,11 +53,23 @@ OURS = {
         ),
         "the one place that knows all the parts it joins",
     ),
+    "portal": (("client", "errors"), "the one place that knows threads and Trio: no verb, no policy"),
+    "blocking": (
+        ("actors.hub", "actors.job", "client", "config", "core", "errors", "models", "pipeline", "portal", "status"),
+        "the verbs for programs without Trio: no policy of its own",
+    ),
+    "examples": (("", "examples", "sim"), "programs as users write them: public names, and a simulator to try them on"),
+    "compat": (
+        ("", "blocking", "clock", "compat", "config", "core", "errors", "models", "status"),
+        "the original brief's names, over the blocking client: no policy of its own",
+    ),
     "": (
         (
-            "actors.backfill",
             "actors.hub",
+            "actors.job",
+            "blocking",
             "client",
+            "compat",
             "config",
             "core.buffers",
             "core.checkup",
@@ -115,7 +127,7 @@ THEIRS = {
     "wsproto": (("sim", "upbit.ws"), "the simulator's side of WebSocket; the client's, below trio_websocket"),
     "pandas": (("models",), "optional, inside to_pandas()"),
     "polars": (("models",), "optional, inside to_polars()"),
-    "cachetools": (("core",), "a data structure on an injected timer"),
+    "cachetools": (("core", "compat.pipe"), "a data structure on an injected timer"),
     "sqlite3": (("store",), "one package knows the database"),
     "sqlite_utils": (("store",), "one package knows the database"),
     "filelock": (("store",), "one writer for each database"),
@@ -123,11 +135,14 @@ THEIRS = {
     "matplotlib": (("cli.chart*",), "optional, imported when a picture is drawn"),
     "plotly": (("cli.chart*",), "optional, imported when a page is drawn"),
     "pyarrow": (("cli.export",), "optional, imported when Parquet is written"),
+    "outcome": (("portal",), "a value or an error, from one thread to another"),
+    "threading": (("portal", "blocking", "compat"), "one thread has Trio in it; who asks is in another"),
+    "concurrent": (("portal", "blocking", "compat.pipe"), "futures, for whoever is not on Trio"),
     "time": (("clock", "sim"), "one clock, so that a test's clock is everybody's"),
     "random": (("pipeline", "sim"), "randomness is injected"),
     "ssl": (("upbit.ws", "upbit.rest"), "only edges speak TLS"),
     "socket": (("upbit.rest", "sim"), "only edges touch the network"),
-    "asyncio": ((), "Trio"),
+    "asyncio": (("compat.pipe", "examples.asyncio_program"), "Trio; who is on asyncio awaits the original names"),
 }
 
 # What may not be known in core at all, beside what is no standard library.

@@ -94,6 +94,15 @@ async def test_a_crash_in_the_background_is_a_crash(autojump_clock):
     assert trio.current_time() == 1.0
 
 
+async def test_a_nursery_in_the_block_that_a_crash_cancels_has_not_failed(autojump_clock):
+    with pytest.raises(mp.PipelineCrashed) as caught:
+        async with pipe(Broken()), trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep(10)
+    assert caught.value.__cause__.subgroup(ZeroDivisionError) is not None
+    assert caught.value.__cause__.subgroup(trio.Cancelled) is None
+
+
 async def test_a_block_that_fails_while_the_pipe_crashes_loses_neither(autojump_clock):
     """Both failures are in the cause."""
     with pytest.raises(mp.PipelineCrashed) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import trio
 
 import marketpipe as mp
 import marketpipe.errors
@@ -22,12 +24,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OFFLINE = "<!-- needs the internet -->\n"
 BLOCKS = re.findall(rf"({OFFLINE})?```python\n(.*?)```", README, re.DOTALL)
 PROGRAMS = [code for mark, code in BLOCKS if not mark and "trio.run" in code]
-FRAGMENTS = [code for mark, code in BLOCKS if not mark and "trio.run" not in code]
+BLOCKING = [code for mark, code in BLOCKS if not mark and "mp.connect(" in code]
+FRAGMENTS = [code for mark, code in BLOCKS if not mark and code not in (*PROGRAMS, *BLOCKING)]
 
 
 def test_there_is_an_example_of_every_sort():
-    assert len(BLOCKS) - len(PROGRAMS) - len(FRAGMENTS) == 1
-    assert len(PROGRAMS) == 1
+    assert len(BLOCKS) - len(PROGRAMS) - len(BLOCKING) - len(FRAGMENTS) == 1
+    assert len(PROGRAMS) == len(BLOCKING) == 1
     assert len(FRAGMENTS) == 4
 
 
@@ -63,6 +66,15 @@ async def test_a_fragment_runs_inside_of_a_pipeline(code):
     compiled = compile(code, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     async with open_simulator(markets=40) as sim, mp.open_pipeline(base_url=sim.base_url) as market:
         await eval(compiled, {"mp": mp, "market": market, "exchange_url": sim.base_url})
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize("code", BLOCKING)
+async def test_what_blocks_runs_in_a_thread(code, capsys):
+    async with open_simulator(markets=40) as sim:
+        await trio.to_thread.run_sync(exec, code, {"mp": mp, "asyncio": asyncio, "exchange_url": sim.base_url})
+    assert "Ticker(market='KRW-" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ async def mended(rig: Rig) -> mp.Report:
     check = await rig.market.check_store()
     assert check.findings == ()
     assert check.is_well
+    assert check.is_whole
     return report
 
 
@@ -76,7 +77,7 @@ async def test_a_hole_between_two_stretches_is_found_and_filled(autojump_clock):
         await collected(rig, 300, 0)
         check = await rig.market.check_store()
         assert [each.holes for each in check.series] == [((opens(700), opens(300)),)] * 2
-        assert not check.is_well
+        assert (check.is_well, check.is_whole, check.slots_missing) == (True, False, 800)
         await mended(rig)
         await collected(rig, 900, 0)
         summary = await rig.market.collection_summary("KRW-BTC", "1m", start=opens(900), end=END_MS)

@@ -43,7 +43,7 @@ CALL = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=max(20, settings.default.max_examples // 10))
 @given(
     timeline=TIMELINE,
     calls=st.lists(CALL, max_size=60),

@@ -16,7 +16,6 @@ from stream_checks import BUSIEST, listening, patiently
 from trio.testing import MockClock
 
 from marketpipe import Client, Config, ExchangeUnavailable, PipelineClosed, run_pipeline
-from marketpipe.actors.hub import AT_ONCE
 from marketpipe.clock import TrioClock
 from marketpipe.sim import DownFault, SimConfig, SimExchange, SimTransport, WsDownFault, WsDropFault, WsStallFault
 from marketpipe.status import SubscriptionState
@@ -76,8 +75,9 @@ async def consume(client: Client, kind: str, options: dict[str, Any], many: int,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), KINDS)
-async def test_a_consumer_may_be_cancelled_wherever_it_waits(kind, options, autojump_clock):
+async def test_a_consumer_may_be_cancelled_wherever_it_waits(kind, options, autojump_clock, monkeypatch):
     """On the way in, reading, and on the way out: the lease is returned, nobody else notices, and it works again."""
+    monkeypatch.setattr("marketpipe.actors.hub.AT_ONCE", 8)
     async with open_rig(streams=True) as rig, listening(rig, list(BUSIEST), ("trade", "ticker", "1s")) as ears:
         await trio.sleep(3)
         others = leases(rig)
@@ -86,7 +86,7 @@ async def test_a_consumer_may_be_cancelled_wherever_it_waits(kind, options, auto
             step += 1
             with trio.fail_after(60):
                 async with cancelled_at(step) as instrument:
-                    await consume(rig.market, kind, options, many=2 * AT_ONCE)
+                    await consume(rig.market, kind, options, many=25)
             was_cancelled = instrument.scope.cancelled_caught
             assert leases(rig) == others
         assert step >= 4  # not a property of nothing: it waited, and was cancelled, that often

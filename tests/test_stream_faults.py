@@ -301,7 +301,12 @@ A_LIST = '{"method":"LIST_SUBSCRIPTIONS","result":[],"ticket":"x"}'
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "kind", "body"),
-    [("ticker", "ticker", A_TRADE), ("1m", "candle", A_TRADE), ("ticker", "ticker", A_LIST), ("trade", "trade", A_LIST)],
+    [
+        ("ticker", "ticker", A_TRADE),
+        ("1m", "candle", A_TRADE),
+        ("ticker", "ticker", A_LIST),
+        ("trade", "trade", A_LIST),
+    ],
 )
 async def test_a_frame_of_another_kind_concerns_nobody(stream, kind, body, autojump_clock):
     """It is counted and told to nobody; the connection goes on."""

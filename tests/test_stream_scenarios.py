@@ -118,7 +118,7 @@ OPTIONS = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # a failure is made as small as it can be, for five minutes at most
-@settings(max_examples=max(20, settings.default.max_examples // 10))
+@settings(max_examples=max(10, settings.default.max_examples // 20))
 @given(script=SCRIPT, options=OPTIONS, beginning=BEGINNINGS)
 def test_any_script_of_faults_ends_with_the_truth(script, options, beginning):
     """Every bar equals the exchange's, every trade came once or is told to be gone; never over a limit."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import attrs
+import trio
 
 from marketpipe.actors.writer import Runner, WritableStore, Writer
 from marketpipe.core.checkup import StoreCheck, checked
@@ -18,6 +19,7 @@ from marketpipe.core.history import Piece
 from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
+from marketpipe.errors import StoreError
 from marketpipe.models import Candle
 
 __all__ = ["Archive", "ReadableStore"]
@@ -46,6 +48,10 @@ class ReaderBeside(Protocol):
         """What is wrong with it."""
         ...
 
+    def stop(self) -> None:
+        """End `integrity` early, from another thread; it raises `StoreError` then."""
+        ...
+
 
 class ReadableStore(WritableStore, Protocol):
     """What is needed of the database to read it: see `marketpipe.store`. Everything raises `StoreError`."""
@@ -62,6 +68,10 @@ class ReadableStore(WritableStore, Protocol):
 
     def newest(self, market: str, timeframe: Timeframe, count: int, before_ms: int = ...) -> tuple[Candle, ...]:
         """The newest that are stored, oldest first."""
+        ...
+
+    def newest_proven(self, market: str, timeframe: Timeframe, before_ms: int) -> int | None:
+        """Where the newest proven bar opens of those before a moment."""
         ...
 
     def failures(self, market: str, timeframe: Timeframe, start_ms: int = ..., end_ms: int = ...) -> tuple[Any, ...]:
@@ -124,16 +134,38 @@ class Archive:
         assert isinstance(shelf, Shelf)
         return shelf
 
+    async def newest_proven(self, market: str, timeframe: Timeframe, before_ms: int) -> int | None:
+        """Where the newest bar opens of those that are proven and open before ``before_ms``; None without any."""
+        with self._on_its_way(market, timeframe) as kept:
+            stored: int | None = await self._run(self._store.newest_proven, market, timeframe, before_ms)
+        opens = [bar.open_ms for piece in kept for bar in piece.bars if bar.open_ms < before_ms]
+        return max(opens if stored is None else [*opens, stored], default=None)
+
     async def failures(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> tuple[Any, ...]:
         """The spans that could not be fetched, in order."""
         found: tuple[Any, ...] = await self._run(self._store.failures, market, timeframe, start_ms, end_ms)
         return found
 
     async def check(self) -> StoreCheck:
-        """Everything that is stored, and whatever is wrong with it; raises `StoreError`."""
+        """Everything that is stored, and whatever is wrong with it; raises `StoreError`.
+
+        It takes seconds for each million of bars; cancelled, it ends at once.
+        """
         run = self._run_beside or self._run
-        found: StoreCheck = await run(self._check)
-        return found
+        reader: ReaderBeside = await run(self._store.reader)
+        outcome: StoreCheck | StoreError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_when_cancelled, reader, name="interrupter")
+            try:
+                outcome = await run(self._check, reader)
+            except StoreError as error:
+                outcome = error
+            nursery.cancel_scope.cancel(reason="the check has ended")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(outcome, StoreError):
+            raise outcome
+        assert outcome is not None
+        return outcome
 
     def add(self, piece: Piece) -> bool:
         """Keep ``piece``, if there is room; false if it will not be stored. See `Writer.offer`."""
@@ -174,8 +206,8 @@ class Archive:
         with self.follow(market, timeframe, hear):
             yield pieces
 
-    def _check(self) -> StoreCheck:
-        with self._store.reader() as reader:
+    def _check(self, beside: ReaderBeside) -> StoreCheck:
+        with beside as reader:
             findings = reader.integrity()
             # What SQLite cannot read cannot be counted either.
             is_readable = all(finding.kind != DAMAGED for finding in findings)
@@ -211,3 +243,11 @@ class Archive:
             start_ms = max(span[0], bars[0].open_ms) if len(bars) == count else span[0]
             shelf.lay(SpanSet.of((start_ms, end_ms)), [bar for bar in bars if bar.open_ms >= start_ms])
         return shelf
+
+
+async def _stop_when_cancelled(reader: ReaderBeside) -> None:
+    # A thread cannot be cancelled, but what it waits for can be ended.
+    try:
+        await trio.sleep_forever()
+    finally:
+        reader.stop()

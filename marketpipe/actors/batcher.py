@@ -38,11 +38,13 @@ from marketpipe.actors.messages import Answered, Answers, Delivery, Question
 from marketpipe.clock import Clock
 from marketpipe.config import Limits, Retry
 from marketpipe.core.admission import Admission, unknown_market
+from marketpipe.core.answers import page_of
 from marketpipe.core.batching import Key, Lot, Wanted, group_of, market_of
 from marketpipe.core.budgets import Budgets
+from marketpipe.core.exchange_time import AnsweredTime
 from marketpipe.core.listing import MarketList, Verdict
 from marketpipe.core.pacing import Slots, SlotStatistics, Ticket, full_jitter_s
-from marketpipe.core.requests import Group, MarketsRequest, QuoteTickersRequest, Reply, Request
+from marketpipe.core.requests import CandlesRequest, Group, MarketsRequest, QuoteTickersRequest, Reply, Request
 from marketpipe.core.waiting import Pending, WaitingRoom
 from marketpipe.errors import (
     BadPayload,
@@ -112,13 +114,16 @@ class Batcher:
     _deliveries: list[Delivery] = attrs.field(factory=list, init=False)
     _alarm: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
-    _exchange_ahead_ms: int | None = attrs.field(default=None, init=False)
+    _time: AnsweredTime = attrs.field(factory=AnsweredTime, init=False)
+    _began_ms: int = attrs.field(init=False)  # by this machine's clock
+    _began_s: float = attrs.field(factory=trio.current_time, init=False)
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
     _requests: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._admission = Admission(self._limits.listing_max_age_s)
+        self._began_ms = self._clock.now_ms()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve questions until every asker's end of the inbox is closed, then leave what is unanswered closed."""
@@ -147,17 +152,20 @@ class Batcher:
                 caller.reply.close()
 
     def exchange_now_ms(self) -> int:
-        """What time it is at the exchange at the least (epoch ms), by the date of its last answer.
+        """What time it is at the exchange at the least (epoch ms), by the dates of its answers.
 
-        That date was rounded down to the second and written before it arrived, so this is early by a second and the way
-        back. Until there was one, it is this machine's clock.
+        These were rounded down to the second and written before they arrived, so this is early by up to a second and
+        the way back. A single wrong one moves nothing, and neither does a step of this machine's clock: until the first
+        answer, this is what that clock has shown at the start, and what has passed since.
         """
-        return self._clock.now_ms() + (self._exchange_ahead_ms or 0)
+        now_s = trio.current_time()
+        told_ms = self._time.now_ms(now_s)
+        return self._began_ms + round((now_s - self._began_s) * 1000) if told_ms is None else told_ms
 
     @property
     def knows_the_time(self) -> bool:
         """Whether the exchange has told its time yet."""
-        return self._exchange_ahead_ms is not None
+        return self._time.now_ms(trio.current_time()) is not None
 
     def statistics(self) -> BatcherStatistics:
         """A snapshot of the counters."""
@@ -267,11 +275,10 @@ class Batcher:
             self._publish()
         else:
             del self._tickets[ticket]
-            if reply.exchange_ms is not None:
-                self._exchange_ahead_ms = reply.exchange_ms - reply.received_ms
+            at_ms = self._time.answered(reply.exchange_ms, sent_s, trio.current_time())
             left = reply.remaining.left if reply.remaining is not None else None
             slots.answered(ticket, trio.current_time(), remaining=left)
-            self._succeeded(lot, members, reply, sent_s)
+            self._succeeded(lot, members, reply, sent_s, self.exchange_now_ms() if at_ms is None else at_ms)
         self._budgets.changed()
 
     def _settle(self, slots: Slots, ticket: Ticket, error: ExchangeError) -> None:
@@ -294,7 +301,7 @@ class Batcher:
 
     # -- judging answers ----------------------------------------------------------------------------------------
 
-    def _succeeded(self, lot: Lot, members: list[Pending[_Caller]], reply: Reply, sent_s: float) -> None:
+    def _succeeded(self, lot: Lot, members: list[Pending[_Caller]], reply: Reply, sent_s: float, at_ms: int) -> None:
         if isinstance(lot.request, MarketsRequest):
             names = MarketList(reply.rows, reply.failed).names
             if not names:  # believing it would make every market unknown
@@ -302,7 +309,7 @@ class Batcher:
                 self._publish()
                 return
             self._admission.learn(names, sent_s)
-        rows = _by_key(lot, reply)
+        rows = _by_key(lot, reply, at_ms)
         values: list[tuple[Key, Any]] = []
         for pending in members:
             if (value := rows.pop(pending.key, None)) is not None:
@@ -310,7 +317,7 @@ class Batcher:
                 values.append((pending.key, value))
             else:
                 self._missing(lot, pending, reply)
-        self._publish(values, rows.items(), reply.exchange_ms)
+        self._publish(values, rows.items(), at_ms)
         if isinstance(lot.request, MarketsRequest):
             self._release(since_s=sent_s)
             self._publish()
@@ -424,9 +431,9 @@ class Batcher:
         self,
         values: Iterable[tuple[Key, Any]] = (),
         extras: Iterable[tuple[Key, Any]] = (),
-        exchange_ms: int | None = None,
+        at_ms: int | None = None,
     ) -> None:
-        at_ms = self._clock.now_ms() if exchange_ms is None else exchange_ms
+        at_ms = self.exchange_now_ms() if at_ms is None else at_ms
         message = Answered(at_ms, tuple(values), tuple(self._deliveries), tuple(extras))
         self._deliveries.clear()
         if message.values or message.deliveries or message.extras:
@@ -436,9 +443,11 @@ class Batcher:
                 message.close()
 
 
-def _by_key(lot: Lot, reply: Reply) -> dict[Key, Any]:
+def _by_key(lot: Lot, reply: Reply, at_ms: int) -> dict[Key, Any]:
     if isinstance(lot.request, MarketsRequest):
         return {lot.request: MarketList(reply.rows, reply.failed)}
+    if isinstance(lot.request, CandlesRequest):
+        return {lot.request: page_of(reply.rows, at_ms)}
     if not isinstance(lot.keys[0], Wanted):
         return {lot.keys[0]: reply.rows}
     return {Wanted(lot.request.group, row.market): row for row in reply.rows}

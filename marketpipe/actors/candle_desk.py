@@ -15,7 +15,7 @@ from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
 from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.candles import HELD_AT_MOST, SETTLE_MS
-from marketpipe.core.history import Piece
+from marketpipe.core.history import Piece, is_possible
 from marketpipe.core.live import is_overtaken
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
@@ -241,7 +241,7 @@ class CandleDesk:
         self._send(page)
         if self._archive is not None:
             piece = _settled(page)
-            if piece.start_ms < piece.end_ms:
+            if piece.start_ms < piece.end_ms and all(map(is_possible, piece.bars)):
                 self._archive(piece)
 
     def _give_up(self, topic: Topic, reason: str) -> None:
@@ -261,7 +261,9 @@ def _settled(page: BarPage) -> Piece:
         for bar in sorted(page.candles, key=lambda bar: bar.open_ms)
         if bar.open_ms < end_ms
     )
-    return Piece(page.topic.market, timeframe, page.from_ms, end_ms, bars)
+    # The walk may have ended with a page that lacked a row: that nothing is before its oldest bar is a conclusion.
+    shown_ms = bars[0].open_ms if bars else end_ms
+    return Piece(page.topic.market, timeframe, page.from_ms, end_ms, bars, shown_ms=shown_ms)
 
 
 def _begins_by(page: BarPage, ms: int) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,9 @@ import trio
 
 from marketpipe.actors.archive import Archive
 from marketpipe.actors.asker import Asker
+from marketpipe.actors.beginnings import Beginnings
 from marketpipe.core import timeframes
+from marketpipe.core.answers import settled_ms as settled_by
 from marketpipe.core.history import Piece, proven
 from marketpipe.core.planning import Planner
 from marketpipe.core.requests import CandlesRequest
@@ -23,6 +25,15 @@ from marketpipe.models import Candle, Priority
 
 __all__ = ["Pages"]
 
+Series = tuple[str, Timeframe]
+
+
+@attrs.define(eq=False)
+class _Asked:
+    priority: Priority
+    answer: Any = None
+    is_over: trio.Event = attrs.field(factory=trio.Event, init=False)
+
 
 @attrs.frozen(eq=False)
 class Pages:
@@ -31,14 +42,16 @@ class Pages:
     _asker: Asker
     archive: Archive
     _at_once: int
+    _beginnings: Beginnings = attrs.field(init=False)
+    _asked: dict[CandlesRequest, _Asked] = attrs.field(factory=dict, init=False)  # for planners, not answered yet
+    _planners: dict[Series, list[Planner]] = attrs.field(factory=dict, init=False)  # those that are at work
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_beginnings", Beginnings(self.archive, self.ask))  # frozen: it is part of this
 
     async def ask(self, request: CandlesRequest, priority: Priority) -> tuple[Candle, ...]:
         """One page as the exchange gives it; raises its error."""
-        answer = (await self._asker.ask((request,), priority))[request]
-        if isinstance(answer, MarketPipeError):
-            raise answer.copy()
-        page: tuple[Candle, ...] = answer
-        return page
+        return _page((await self._asker.ask((request,), priority))[request])
 
     async def read(
         self, requests: tuple[CandlesRequest, ...], priority: Priority, settled_ms: int
@@ -53,7 +66,7 @@ class Pages:
         failure: ExchangeError | None = None
         for request in requests:
             try:
-                pages[request] = self._kept(request, answers[request], settled_ms)
+                pages[request] = await self._kept(request, answers[request], settled_ms, priority)
             except ExchangeError as error:
                 window = SpanSet.of(_window(request, settled_ms))
                 self._note(request.market, request.timeframe, window, error)
@@ -62,10 +75,12 @@ class Pages:
             raise failure
         return pages
 
-    def _kept(self, request: CandlesRequest, answer: Any, settled_ms: int) -> tuple[Candle, ...]:
-        if isinstance(answer, MarketPipeError):
-            raise answer.copy()
-        page: tuple[Candle, ...] = answer
+    async def _kept(
+        self, request: CandlesRequest, answer: Any, settled_ms: int, priority: Priority
+    ) -> tuple[Candle, ...]:
+        page = _page(answer)
+        settled_ms = settled_by(request, page, settled_ms)
+        await self._beginnings.confirm(request, page, settled_ms, priority)
         piece = proven(request, page, settled_ms)
         if piece is not None:
             self.archive.add(piece)
@@ -74,10 +89,18 @@ class Pages:
     async def take(self, planner: Planner, request: CandlesRequest, priority: Priority) -> Piece | None:
         """What the answer to ``request``, given by ``planner``, proves; it is told to the planner.
 
+        None if that is nothing, or if others have proven meanwhile what it was for; then it is not asked for.
+
         Raises the exchange's error, which is noted in the ledger, and then the planner has its request back.
         """
         try:
-            return planner.took(request, await self.ask(request, priority))
+            await trio.lowlevel.checkpoint()
+            if not planner.is_needed(request):
+                planner.dropped(request)
+                return None
+            page = await self._ask_once(request, priority)
+            await self._beginnings.confirm(request, page, settled_by(request, page, planner.settled_ms), priority)
+            return planner.took(request, page)
         except ExchangeError as error:
             self._note(planner.market, planner.timeframe, planner.dropped(request), error)
             raise
@@ -85,25 +108,63 @@ class Pages:
             planner.dropped(request)
             raise
 
+    async def _ask_once(self, request: CandlesRequest, priority: Priority) -> tuple[Candle, ...]:
+        """The page, which is asked for once for all planners that have it in flight.
+
+        Who is in more of a hurry than they asks too, and the batcher joins the two. Whoever waits for another one's
+        answer asks for himself if that is given up.
+        """
+        while (asked := self._asked.get(request)) is not None and asked.priority.budget_s <= priority.budget_s:
+            await asked.is_over.wait()
+            if asked.answer is not None:
+                return _page(asked.answer)
+        asked = self._asked[request] = _Asked(priority)
+        try:
+            asked.answer = (await self._asker.ask((request,), priority))[request]
+        finally:
+            asked.is_over.set()
+            if self._asked.get(request) is asked:
+                del self._asked[request]
+        return _page(asked.answer)
+
     async def fetch(self, planner: Planner, priority: Priority, pages_at_most: int | None = None) -> tuple[Piece, ...]:
         """All that ``planner`` lacks, several pages at once; the pieces that were proven, whether stored or not.
 
-        Those that others fetch meanwhile are among them. After ``pages_at_most`` of them it ends early. The first error
-        ends it and is raised, with the span that is missing; what had come before is in the archive.
+        Those that others fetch meanwhile are among them, and what they have in flight is not asked twice. After
+        ``pages_at_most`` of them it ends early. The first error ends it and is raised, with the span that is missing;
+        what had come before is in the archive.
         """
         fetch = _Fetch(self, planner, priority, pages_at_most)
-        with self.archive.follow(planner.market, planner.timeframe, fetch.hear):
+        with (
+            self._beside_the_others(planner),
+            self.archive.follow(planner.market, planner.timeframe, fetch.hear),
+        ):
             await fetch.run(min(self._at_once, max(1, planner.pages_missing)))
         return tuple(fetch.pieces)
 
-    def following(self, planner: Planner) -> AbstractContextManager[None]:
-        """While entered, ``planner`` leaves out what others prove, if it is stored."""
+    @contextmanager
+    def following(self, planner: Planner) -> Generator[None]:
+        """While entered, ``planner`` leaves out what others prove, if it is stored, and joins what they ask for."""
 
         def hear(piece: Piece, is_kept: bool) -> None:
             if is_kept:
                 planner.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
 
-        return self.archive.follow(planner.market, planner.timeframe, hear)
+        with self._beside_the_others(planner), self.archive.follow(planner.market, planner.timeframe, hear):
+            yield
+
+    @contextmanager
+    def _beside_the_others(self, planner: Planner) -> Generator[None]:
+        series = (planner.market, planner.timeframe)
+        planner.beside = planners = self._planners.setdefault(series, [])
+        planners.append(planner)
+        try:
+            yield
+        finally:
+            planner.beside = ()
+            planners.remove(planner)
+            if not planners:
+                del self._planners[series]
 
     def _note(self, market: str, timeframe: Timeframe, spans: SpanSet, error: ExchangeError) -> None:
         for start_ms, end_ms in spans:
@@ -165,6 +226,13 @@ class _Fetch:
     @property
     def _has_enough(self) -> bool:
         return self._at_most is not None and len(self.pieces) + self._planner.in_flight >= self._at_most
+
+
+def _page(answer: Any) -> tuple[Candle, ...]:
+    if isinstance(answer, MarketPipeError):
+        raise answer.copy()
+    page: tuple[Candle, ...] = answer
+    return page
 
 
 def _window(request: CandlesRequest, settled_ms: int) -> Span:

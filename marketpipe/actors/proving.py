@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 
 import attrs
 
 from marketpipe.actors.pages import Pages
 from marketpipe.core import timeframes
-from marketpipe.core.bars import GRACE_MS
+from marketpipe.core.answers import settled_before
 from marketpipe.core.planning import Planner, missing
 from marketpipe.core.requests import CANDLES_LIMIT
 from marketpipe.core.shelf import Shelf
@@ -18,16 +19,29 @@ from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
 from marketpipe.models import Candle, Priority
 
-__all__ = ["Proving"]
+__all__ = ["Fetched", "Proving"]
 
 logger = logging.getLogger("marketpipe.store")
 ASKED_INSTEAD = "%s; the exchange is asked instead"
+GONE = "the exchange keeps no %s bars of %s from before %s UTC: what is not stored of them cannot be known any more"
 # Bars in one step of a long reading, and the slots of one that has to be fetched.
 STEP = 5_000
 # Where hardly anything is traded, a step has up to so many slots, for pages reach further there.
 LONGEST_STEP = 100 * STEP
 # A long step that takes more pages is made shorter: there is more in it than was thought.
 PAGES_AT_MOST = 2 * STEP // CANDLES_LIMIT
+
+
+@attrs.frozen(eq=False)
+class Fetched:
+    """What there is of a span, whether anything of it ``was_missing``, and before when it had settled.
+
+    ``end_ms`` is the end of the span, unless an answer said that it was not reached yet.
+    """
+
+    shelf: Shelf
+    was_missing: bool
+    end_ms: int
 
 
 @attrs.frozen(eq=False)
@@ -41,10 +55,11 @@ class Proving:
     pages: Pages
     _now_ms: Callable[[], int]
     _gone: dict[tuple[str, Timeframe], int] = attrs.field(factory=dict, init=False)
+    _told: set[tuple[str, Timeframe]] = attrs.field(factory=set, init=False)  # of which the log says it
 
     def settled_ms(self, timeframe: Timeframe) -> int:
         """The slot boundary before which all has settled by now."""
-        return timeframes.floor(timeframe, self._now_ms() - GRACE_MS)
+        return settled_before(timeframe, self._now_ms())
 
     async def stored(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
         """What is proven; nothing, if the database cannot be read: the exchange still can."""
@@ -88,12 +103,17 @@ class Proving:
                 slots = min(step, timeframes.bars_between(timeframe, low_ms, high_ms))
                 high_ms = timeframes.shift(timeframe, low_ms, slots)
                 at_most = PAGES_AT_MOST if slots > STEP else None
-                shelf, _ = await self.proven(market, timeframe, low_ms, high_ms, priority, pages_at_most=at_most)
-                if slots > STEP and self.missing(shelf, market, low_ms, high_ms):
+                found = await self.proven(market, timeframe, low_ms, high_ms, priority, pages_at_most=at_most)
+                shelf = found.shelf
+                if found.end_ms < high_ms:
+                    high_ms = end_ms = max(low_ms, found.end_ms)
+                elif slots > STEP and self.missing(shelf, market, low_ms, high_ms):
                     step = max(STEP, slots // 2)
                     continue
                 is_thin = len(shelf.bars(low_ms, high_ms)) < slots // 2
                 step = min(2 * step, LONGEST_STEP) if is_thin else STEP
+            if not stored_only:
+                self.gone(shelf, market, low_ms, high_ms)
             bars = shelf.bars(low_ms, high_ms)
             if bars:
                 yield bars
@@ -126,8 +146,8 @@ class Proving:
         priority: Priority,
         *,
         pages_at_most: int | None = None,
-    ) -> tuple[Shelf, bool]:
-        """All of the settled span, fetched where it is missing; and whether anything was.
+    ) -> Fetched:
+        """All of the settled span, fetched where it is missing.
 
         ``pages_at_most``: after so many, what is missing is left out.
 
@@ -136,7 +156,7 @@ class Proving:
         shelf = await self.stored(market, timeframe, start_ms, end_ms)
         holes = self.missing(shelf, market, start_ms, end_ms)
         if not holes:
-            return shelf, False
+            return Fetched(shelf, False, end_ms)
         # Not `end_ms` alone: what a page proves depends on how long ago that was.
         settled_ms = max(end_ms, self.settled_ms(timeframe))
         planner = Planner(market, timeframe, missing=holes, settled_ms=settled_ms)
@@ -146,11 +166,25 @@ class Proving:
         # Others may have stored what was left to them; what could not be stored is at hand all the same.
         shelf.lay_shelf(await self.stored(market, timeframe, start_ms, end_ms))
         shelf.lay_pieces(pieces)
-        return shelf, True
+        return Fetched(shelf, True, min(end_ms, planner.settled_ms))
 
     def gone_ms(self, market: str, timeframe: Timeframe) -> int:
         """Before which the exchange keeps nothing that could be asked for."""
         return self._gone.get((market, timeframe), 0)
+
+    def gone(self, shelf: Shelf, market: str, start_ms: int, end_ms: int) -> SpanSet:
+        """The slots in ``[start_ms, end_ms)`` of which nobody can tell any more whether anything was traded in them.
+
+        They are not proven on ``shelf``, and the exchange does not keep them. That is said once in the log.
+        """
+        gone_ms = self.gone_ms(market, shelf.timeframe)
+        found = missing(shelf.timeframe, start_ms, min(end_ms, gone_ms), shelf.proven)
+        if found and (market, shelf.timeframe) not in self._told:
+            self._told.add((market, shelf.timeframe))
+            logger.warning(
+                GONE, shelf.timeframe, market, f"{datetime.fromtimestamp(gone_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
+            )
+        return found
 
     def note_gone(self, market: str, timeframe: Timeframe, before_ms: int) -> None:
         """The exchange has shown nothing before this moment, and that proves nothing."""

@@ -16,6 +16,7 @@ import trio
 
 from marketpipe.actors.proving import Proving
 from marketpipe.core import timeframes
+from marketpipe.core.answers import Page, settled_before, settled_ms
 from marketpipe.core.bars import GRACE_MS, BarsWanted, bars_walk
 from marketpipe.core.expiring import MISSING
 from marketpipe.core.history import Piece, first_slot, proven
@@ -31,12 +32,25 @@ __all__ = ["Found", "Reading", "Streams", "needed"]
 NO_END_MS = 1 << 62
 
 
+class _NotYet(Exception):
+    """An answer says that it is no later than ``now_ms``, so that not all has settled that was taken for settled."""
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(now_ms)
+        self.now_ms = now_ms
+
+
 @attrs.frozen
 class Found:
-    """``from_memory``: whether nothing was asked of the exchange."""
+    """``from_memory``: whether nothing was asked of the exchange.
+
+    ``gone``: slots among those that were asked for, of which nobody can tell any more whether they had a bar: bars of a
+    second that the exchange does not keep, and that were not stored in time.
+    """
 
     bars: tuple[Candle, ...]
     from_memory: bool
+    gone: SpanSet = attrs.field(factory=SpanSet)
 
 
 class Streams(Protocol):
@@ -94,7 +108,7 @@ class Reading:
 
     def __attrs_post_init__(self) -> None:
         self._timeframe = self._wanted.timeframe
-        self._settled_ms = timeframes.floor(self._timeframe, self._now_ms - GRACE_MS)
+        self._settled_ms = settled_before(self._timeframe, self._now_ms)
         start_ms = self._wanted.range.start_ms
         # A gap is filled with what was traded before it, however long ago.
         self._lowest_ms = first_slot(self._timeframe)
@@ -103,25 +117,39 @@ class Reading:
 
     async def bars(self) -> Found:
         """What is wanted, oldest first. Raises the exchange's error, which says what is missing because of it."""
+        while True:
+            try:
+                return await self._bars()
+            except _NotYet as earlier:
+                self._now_ms = earlier.now_ms
+                self._settled_ms = settled_before(self._timeframe, self._now_ms)
+                self._running, self._running_end_ms = (), 0
+
+    async def _bars(self) -> Found:
         wanted, asked = self._wanted, self._wanted.range
         end_ms = NO_END_MS if asked.end_ms is None else timeframes.ceil(self._timeframe, asked.end_ms)
         low_ms, top_ms = needed(wanted, min(end_ms, self._settled_ms))
         self._shelf = await self._proving.stored(self._market, self._timeframe, low_ms, top_ms)
         if asked.count is None and not wanted.fill:
-            return Found(await self._between(low_ms, top_ms, end_ms), not self._asked)
+            return self._found(await self._between(low_ms, top_ms, end_ms), low_ms, top_ms)
         bars: tuple[Candle, ...] | None = None
         if not wanted.fill:
             bars = await self._newest(end_ms) if asked.start_ms is None else self._first(low_ms)
-        return Found(await self._walked() if bars is None else bars, not self._asked)
+        return self._found(await self._walked() if bars is None else bars, low_ms, top_ms)
+
+    def _found(self, bars: tuple[Candle, ...], low_ms: int, top_ms: int) -> Found:
+        return Found(bars, not self._asked, self._proving.gone(self._shelf, self._market, low_ms, top_ms))
 
     async def _between(self, low_ms: int, top_ms: int, end_ms: int) -> tuple[Candle, ...]:
         """All bars of the span."""
         if end_ms > self._settled_ms and low_ms <= self._now_ms and not self._wanted.closed_only:
             await self._read_running_and_missing(low_ms, end_ms)
         if self._proving.missing(self._shelf, self._market, low_ms, top_ms):
-            shelf, fetched = await self._proving.proven(self._market, self._timeframe, low_ms, top_ms, self._priority)
-            self._shelf.lay_shelf(shelf)
-            self._asked = self._asked or fetched
+            found = await self._proving.proven(self._market, self._timeframe, low_ms, top_ms, self._priority)
+            self._asked = self._asked or found.was_missing
+            if found.end_ms < top_ms:
+                raise _NotYet(found.end_ms + GRACE_MS)
+            self._shelf.lay_shelf(found.shelf)
         running = (bar for bar in self._running if low_ms <= bar.open_ms < end_ms)
         return (*self._shelf.bars(low_ms, top_ms), *running)
 
@@ -276,6 +304,7 @@ class Reading:
         if absent:
             self._asked = True
             held.update(await self._proving.pages.read(absent, self._priority, self._settled_ms))
+        self._refuse_what_has_not_settled(held)
         for request, page in held.items():
             piece = proven(request, page, self._settled_ms)
             if piece is not None:
@@ -283,6 +312,15 @@ class Reading:
             if len(page) < request.count:
                 self._note_end(request, piece)
         return [held[request] for request in requests], bool(absent)
+
+    def _refuse_what_has_not_settled(self, held: dict[CandlesRequest, tuple[Candle, ...]]) -> None:
+        told_ms = [
+            page.at_ms
+            for request, page in held.items()
+            if isinstance(page, Page) and settled_ms(request, page, self._settled_ms) < self._settled_ms
+        ]
+        if told_ms:
+            raise _NotYet(min(told_ms))
 
     def _note_end(self, request: CandlesRequest, piece: Piece | None) -> None:
         # The page was shorter than asked. If that does not prove that history begins here, no more of it is kept.

@@ -72,6 +72,11 @@ class WritableStore(Protocol):
         """Why not, in words."""
         ...
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether what is opened is not found under its name any more, so that nothing can be stored."""
+        ...
+
     def write(self, pieces: Sequence[Piece], *, now_ms: int) -> _Written:
         """Store all of ``pieces`` or nothing, in one transaction."""
         ...
@@ -118,6 +123,7 @@ class Writer:
     _moved: trio.Event = attrs.field(factory=trio.Event, init=False)  # something was stored
     _troubles: int = attrs.field(default=0, init=False)  # in a row
     _trouble: str = attrs.field(default="", init=False)
+    _lost: StoreError | None = attrs.field(default=None, init=False)  # why waiting would be in vain
     _failures: int = attrs.field(default=0, init=False)
     _written: int = attrs.field(default=0, init=False)
     _amended: int = attrs.field(default=0, init=False)
@@ -150,12 +156,13 @@ class Writer:
     async def put(self, piece: Piece) -> None:
         """Store ``piece`` soon, and wait as long as too much is kept.
 
-        It is taken before that: whoever gives up waiting may have told others that it is proven.
+        It is taken before that: whoever gives up waiting may have told others that it is proven. Raises `StoreError` if
+        the file has been moved or deleted, so that no waiting helps.
         """
         self._take(piece)
         await trio.lowlevel.checkpoint()
         while self.is_full:
-            await self._moved.wait()
+            await self._wait_for_room()
 
     def failed(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, code: str, message: str) -> None:
         """Remember that the span could not be fetched, and why."""
@@ -168,13 +175,16 @@ class Writer:
         return tuple(piece for piece in self._kept if piece.market == market and piece.timeframe is timeframe)
 
     async def stored(self) -> None:
-        """Wait until all that is kept now is stored, and do not let it wait for company."""
+        """Wait until all that is kept now is stored, and do not let it wait for company.
+
+        Raises `StoreError` if the file has been moved or deleted, so that no waiting helps.
+        """
         await trio.lowlevel.checkpoint()
         last = self._kept[-1] if self._kept else None
         self._urgent = len(self._kept)
         self._hurry.set()
         while last is not None and any(piece is last for piece in self._kept):
-            await self._moved.wait()
+            await self._wait_for_room()
 
     async def tidy(self) -> None:
         """Put the ledger of the database in order, between two transactions; raises `StoreError`."""
@@ -194,6 +204,11 @@ class Writer:
                     await self._write_some()
             if self._kept:
                 logger.warning("%s: %d bars were not stored: %s", self._store.path, self._rows, self._trouble or "late")
+
+    async def _wait_for_room(self) -> None:
+        if self._lost is not None:
+            raise self._lost.copy()
+        await self._moved.wait()
 
     def _take(self, piece: Piece) -> None:
         if not self._kept:
@@ -238,10 +253,14 @@ class Writer:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 logger.warning("%s; it is kept, and tried again", error)
+            # Nobody but a person can put it back; what is kept is stored if one does.
+            self._lost = error if self._store.is_lost else None
+            if self._lost is not None:
+                self._move()
             return
         if self._trouble:
             logger.info("%s: can be written again", self._store.path)
-        self._troubles, self._trouble = 0, ""
+        self._troubles, self._trouble, self._lost = 0, "", None
 
     async def _write_pieces(self) -> None:
         pieces, now_ms = self._batch(), self._clock.now_ms()
@@ -253,6 +272,16 @@ class Writer:
         self._transactions += 1
         self._written += written.rows
         self._amended += len(written.amended)
+        if written.amended:
+            logger.warning(
+                "%s: %d slots were stored otherwise; what was there is kept as evidence",
+                self._store.path,
+                len(written.amended),
+            )
+        self._lost = None
+        self._move()
+
+    def _move(self) -> None:
         self._moved.set()
         self._moved = trio.Event()
 

@@ -12,7 +12,7 @@ from marketpipe.cli.options import Target, collecting
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run
 from marketpipe.cli.session import open_market
-from marketpipe.cli.stretch import Stretch, stretching
+from marketpipe.cli.stretch import Stretch, refuse_what_is_to_come, stretching
 from marketpipe.cli.waiting import waiting_for
 from marketpipe.client import Client
 from marketpipe.models import Batch, Market
@@ -40,6 +40,7 @@ def backfill(target: Target, symbols: tuple[str, ...], quote: str | None, stretc
         raise click.UsageError("give symbols, or --quote for all that are quoted in a currency")
 
     async def command() -> int:
+        refuse_what_is_to_come(stretch)
         with telling_what_is_kept() as kept:
             return await collect(kept)
 

@@ -15,6 +15,7 @@ import trio
 from marketpipe.cli import checks, figures
 from marketpipe.cli.chart import SUFFIXES, Colors, check_suffix, draw
 from marketpipe.cli.complaints import complain, say
+from marketpipe.cli.gone import FLEETING, cannot_be_known, gone
 from marketpipe.cli.moments import WRITTEN
 from marketpipe.cli.options import Target, asking
 from marketpipe.cli.patience import patience
@@ -26,6 +27,7 @@ from marketpipe.client import Client
 from marketpipe.clock import SystemClock
 from marketpipe.core import timeframes
 from marketpipe.core.ranges import bar_range
+from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import ExchangeError
 from marketpipe.models import CandleSeries
@@ -58,10 +60,14 @@ class _Asked:
 
 @attrs.frozen
 class _Known:
-    """``unknown``: spans of which nobody knows whether there was a bar. ``error``: why, if that was asked."""
+    """``unknown``: spans of which nobody knows whether there was a bar. ``error``: why, if that was asked.
+
+    ``gone``: those of which nobody can know.
+    """
 
     series: CandleSeries
     unknown: Sequence[Span] = ()
+    gone: SpanSet = attrs.field(factory=SpanSet)
     error: ExchangeError | None = None
 
 
@@ -123,23 +129,29 @@ def _print(target: Target, asked: _Asked) -> NoReturn:
     async def question(market: Client) -> Answer:
         from marketpipe.cli.tables import candle_table
 
-        known = await _stored(market, asked) if asked.stored_only else _Known(await _fetched(market, asked))
+        known = await (_stored if asked.stored_only else _asked_for)(market, asked)
         if known.unknown:
             spans = sum(timeframes.bars_between(asked.timeframe, *span) for span in known.unknown)
             say(f"{known.series.market}: {figures.counted(spans, 'slot')} of that time not stored")
-        return Answer(known.series, lambda now_ms: candle_table(known.series, now_ms), nothing="no bar there")
+        _say_what_is_gone(known)
+        nothing = "no bar is known there" if known.unknown or known.gone else "no bar there"
+        return Answer(known.series, lambda now_ms: candle_table(known.series, now_ms, nothing), nothing=nothing)
 
-    answer(target, question)
+    answer(target, question, must_exist=asked.stored_only)
 
 
 def _plot(target: Target, asked: _Asked, picture: _Picture) -> NoReturn:
     async def command() -> int:
-        async with open_market(target) as market, patience(lambda: waiting_for(market.status())):
+        async with (
+            open_market(target, must_exist=asked.stored_only) as market,
+            patience(lambda: waiting_for(market.status())),
+        ):
             known = await _known(market, asked)
         if known.error is not None:
             complain(known.error, about=asked.symbol)
             if not known.series:
                 return 1
+        _say_what_is_gone(known)
         async with patience(f"drawing {figures.counted(len(known.series), 'bar')}"):
             await trio.to_thread.run_sync(partial(_draw, known, asked, picture), abandon_on_cancel=True)
         click.echo(picture.path)
@@ -161,27 +173,37 @@ async def _known(market: Client, asked: _Asked) -> _Known:
     if asked.stored_only:
         return await _stored(market, asked)
     try:
-        series = await _fetched(market, asked)
+        known = await _asked_for(market, asked)
     except ExchangeError as error:
         if asked.stretch is None:
             raise
         return attrs.evolve(await _stored(market, asked), error=error)
+    if asked.stretch is None:
+        return known
     store = market.status().store
-    if asked.stretch is None or store is None or store.read_only or store.rows_let_go:
-        return _Known(series)  # nothing is kept of what was asked: all of it is known all the same
-    return _Known(series, await _unknown(market, asked, asked.stretch))
+    if store is None or store.read_only or store.rows_let_go:
+        # Nothing is kept of what was asked: all of it is known all the same.
+        return attrs.evolve(known, unknown=tuple(known.gone))
+    return attrs.evolve(known, unknown=await _unknown(market, asked, asked.stretch))
 
 
-async def _fetched(market: Client, asked: _Asked) -> CandleSeries:
-    return await market.get_candle(
-        asked.symbol,
-        asked.timeframe,
-        count=asked.count,
-        start=asked.start,
-        end=asked.end,
-        closed_only=asked.closed_only,
-        fill=asked.fill,
+async def _asked_for(market: Client, asked: _Asked) -> _Known:
+    words: dict[str, Any] = {"count": asked.count, "start": asked.start, "end": asked.end}
+    series = await market.get_candle(
+        asked.symbol, asked.timeframe, closed_only=asked.closed_only, fill=asked.fill, **words
     )
+    if asked.timeframe not in FLEETING:
+        return _Known(series)
+    meant = await market.explain_candle(asked.symbol, asked.timeframe, **words)
+    # A count may have been found further down, or further up.
+    start_ms = min([meant.start_ms, *(bar.open_ms for bar in series[:1])])
+    end_ms = max([meant.end_ms, *(bar.open_ms for bar in series[-1:])])
+    return _Known(series, gone=await gone(market, asked.symbol, asked.timeframe, start_ms, end_ms))
+
+
+def _say_what_is_gone(known: _Known) -> None:
+    if known.gone:
+        say(cannot_be_known(known.series.market, known.series.timeframe, known.gone))
 
 
 async def _stored(market: Client, asked: _Asked) -> _Known:

@@ -33,6 +33,9 @@ HTML_ROOM = 2500
 # How much of its slot a body fills, and how much of the page at the most.
 FILL, WIDEST = 0.7, 0.05
 
+AXIS = {"gridcolor": GRID, "linecolor": GRID, "mirror": True, "showline": True, "zeroline": False}
+SPIKES = {"showspikes": True, "spikemode": "across", "spikecolor": FAINT, "spikethickness": -1}
+
 # By name, since among plotly's own choice is one that uploads the chart.
 BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 
@@ -117,19 +120,15 @@ class _Page:
         ]
 
     def layout(self) -> dict[str, Any]:
-        drawing = self.drawing
-        marks = [
-            (self._at(mark.start_ms), self._at(mark.end_ms), float(mark.low), float(mark.high), float(mark.volume))
-            for mark in self.marks
-        ]
-        last = self.marks[-1]
-        axis = {"gridcolor": GRID, "linecolor": GRID, "mirror": True, "showline": True, "zeroline": False}
-        spikes = {"showspikes": True, "spikemode": "across", "spikecolor": FAINT, "spikethickness": -1}
+        drawing, last = self.drawing, self.marks[-1]
+        subtitle = f"<span style='font-size:12px;color:{FAINT}'>{escape(drawing.subtitle)}</span>"
         return {
-            "meta": marks,
+            "meta": [
+                (self._at(mark.start_ms), self._at(mark.end_ms), float(mark.low), float(mark.high), float(mark.volume))
+                for mark in self.marks
+            ],
             "title": {
-                "text": f"<b>{escape(drawing.title)}</b><br><span style='font-size:12px;color:{FAINT}'>"
-                f"{escape(drawing.subtitle)}</span>",
+                "text": f"<b>{escape(drawing.title)}</b><br>{subtitle}",
                 "x": 0.01,
                 "font": {"color": INK, "size": 18},
             },
@@ -151,36 +150,45 @@ class _Page:
                 "itemclick": False,
                 "itemdoubleclick": False,
             },
-            "xaxis": {
-                **axis,
-                **spikes,
-                "type": "date",
-                "range": [self._at(drawing.start_ms), self._at(drawing.end_ms)],
-                "anchor": "y2",
-                "title": {"text": escape(self._time_name()), "font": {"color": FAINT, "size": 12}},
-            },
-            "yaxis": {
-                **axis,
-                **spikes,
-                "domain": [0.24, 1],
-                "side": "right",
-                "range": drawing.prices,
-                "exponentformat": "none",
-                "separatethousands": True,
-                "title": {"text": f"price ({drawing.quote})", "font": {"color": FAINT, "size": 12}},
-            },
-            "yaxis2": {
-                **axis,
-                "domain": [0, 0.21],
-                "side": "right",
-                "range": drawing.volumes,
-                "nticks": 5,
-                "exponentformat": "B",
-                "separatethousands": True,
-                "title": {"text": f"volume ({drawing.base})", "font": {"color": FAINT, "size": 12}},
-            },
+            "xaxis": self._times(),
+            "yaxis": self._prices(),
+            "yaxis2": self._volumes(),
             "shapes": [*self._unknown(), self._line(last)],
             "annotations": [self._tag(last)],
+        }
+
+    def _times(self) -> dict[str, Any]:
+        return {
+            **AXIS,
+            **SPIKES,
+            "type": "date",
+            "range": [self._at(self.drawing.start_ms), self._at(self.drawing.end_ms)],
+            "anchor": "y2",
+            "title": _axis_title(escape(self._time_name())),
+        }
+
+    def _prices(self) -> dict[str, Any]:
+        return {
+            **AXIS,
+            **SPIKES,
+            "domain": [0.24, 1],
+            "side": "right",
+            "range": self.drawing.prices,
+            "exponentformat": "none",
+            "separatethousands": True,
+            "title": _axis_title(f"price ({self.drawing.quote})"),
+        }
+
+    def _volumes(self) -> dict[str, Any]:
+        return {
+            **AXIS,
+            "domain": [0, 0.21],
+            "side": "right",
+            "range": self.drawing.volumes,
+            "nticks": 5,
+            "exponentformat": "B",
+            "separatethousands": True,
+            "title": _axis_title(f"volume ({self.drawing.base})"),
         }
 
     def _wicks(self) -> list[dict[str, Any]]:
@@ -299,3 +307,7 @@ class _Page:
 
     def _at(self, at_ms: int) -> int:
         return at_ms + self.offset // timedelta(milliseconds=1)
+
+
+def _axis_title(text: str) -> dict[str, Any]:
+    return {"text": text, "font": {"color": FAINT, "size": 12}}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
-import trio
 
 from marketpipe.cli import figures
 from marketpipe.cli.following import Kept, complain_of_missing, follow, telling_what_is_kept
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-MEMORY = ":memory:"
 DAMAGED = "DAMAGED"
 # Longer words take a second line.
 WORDS_WIDTH = 36
@@ -40,7 +37,8 @@ def doctor(target: Target, repair: bool) -> None:
 
     Nothing is asked of the exchange, unless it is to --repair: then holes between the first and the last bar of each
     market are fetched, and bars that cannot be true are read again; the old ones are kept as evidence. The exit code is
-    0 if all is well, 1 otherwise.
+    0 if nothing is wrong, 1 otherwise. A hole that nobody has asked to be filled is nothing wrong; one that --repair
+    could not fill is.
 
     \b
     marketpipe doctor
@@ -48,28 +46,21 @@ def doctor(target: Target, repair: bool) -> None:
     """
 
     async def command() -> int:
-        await _refuse_what_is_not_there(target.store_path)
         with telling_what_is_kept() as kept:
             return await examine(kept)
 
     async def examine(kept: Kept) -> int:
-        async with open_market(target) as market:
+        async with open_market(target, must_exist=True) as market:
             check = await _check(market)
             _print(check, target)
-            if check.is_well or not repair:
+            if not repair or (check.is_well and check.is_whole):
                 return 0 if check.is_well else 1
             await _repair(market, target, kept)
             check = await _check(market)
             _print(check, target)
-        return 0 if check.is_well else 1
+        return 0 if check.is_well and check.is_whole else 1
 
     run(command)
-
-
-async def _refuse_what_is_not_there(path: str) -> None:
-    # Opening would make a new one.
-    if path != MEMORY and not await trio.Path(path).exists():
-        raise FileNotFoundError(f"{Path(path)}: there is no database")
 
 
 async def _check(market: Client) -> StoreCheck:
@@ -106,7 +97,8 @@ def _lines(check: StoreCheck) -> Iterator[dict[str, Any]]:
     for finding in check.findings:
         names = ("kind", "words", "market", "timeframe", "start_ms", "end_ms")
         yield {"event": "finding", **{name: getattr(finding, name) for name in names}}
-    yield {"event": "verdict", "path": check.path, "bars": check.bars, "is_well": check.is_well}
+    counts = {"bars": check.bars, "slots_missing": check.slots_missing}
+    yield {"event": "verdict", "path": check.path, **counts, "is_well": check.is_well, "is_whole": check.is_whole}
 
 
 def _tables(check: StoreCheck) -> Iterator[RenderableType]:
@@ -117,17 +109,17 @@ def _tables(check: StoreCheck) -> Iterator[RenderableType]:
 
 
 def _verdict(check: StoreCheck) -> str:
-    what = f"{len(check.series):,} series, {figures.counted(check.bars, 'bar')}"
+    holes = f"{figures.counted(check.slots_missing, 'slot')} in between never fetched"
+    if check.is_well and not check.series:
+        return f"{check.path}: all is well, and empty"
     if check.is_well:
-        return f"{check.path}: all is well: {what}" if check.series else f"{check.path}: all is well, and empty"
-    troubles = []
-    if check.findings:
-        troubles.append(figures.counted(len(check.findings), "thing") + " wrong")
-    if missing := sum(each.slots_missing for each in check.series):
-        troubles.append(f"{figures.counted(missing, 'slot')} missing in between")
+        what = f"{len(check.series):,} series, {figures.counted(check.bars, 'bar')}"
+        hint = "" if check.is_whole else f"; {holes}: --repair fetches them"
+        return f"{check.path}: all is well: {what}{hint}"
+    troubles = figures.counted(len(check.findings), "thing") + " wrong" + ("" if check.is_whole else f" and {holes}")
     is_damaged = any(finding.kind == DAMAGED for finding in check.findings)
     cure = "the file itself is broken: move it away, and collect again" if is_damaged else "--repair mends that"
-    return f"{check.path}: {' and '.join(troubles)}; {cure}"
+    return f"{check.path}: {troubles}; {cure}"
 
 
 def _series_table(series: Sequence[SeriesCheck]) -> RenderableType:
@@ -140,7 +132,7 @@ def _series_table(series: Sequence[SeriesCheck]) -> RenderableType:
     columns.append(Column("amended", "right", rank=3))
     sheet = Sheet(columns)
     for each in series:
-        style = "red" if each.holes else ""
+        style = "yellow" if each.holes else ""
         sheet.add(
             each.market,
             each.timeframe,

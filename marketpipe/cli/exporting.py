@@ -16,11 +16,12 @@ from marketpipe.cli import checks, figures
 from marketpipe.cli.complaints import say
 from marketpipe.cli.export import STDOUT, Format, Sink, opened
 from marketpipe.cli.gaps import cost
+from marketpipe.cli.gone import cannot_be_known, gone
 from marketpipe.cli.options import Target, collecting
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run
 from marketpipe.cli.session import open_market
-from marketpipe.cli.stretch import Stretch, stretching
+from marketpipe.cli.stretch import Stretch, refuse_what_is_to_come, stretching
 from marketpipe.client import Client
 from marketpipe.clock import SystemClock
 from marketpipe.core import timeframes
@@ -75,19 +76,21 @@ def export(
     chosen = _format(form, path)
 
     async def command() -> int:
+        refuse_what_is_to_come(stretch)
         progress = _Progress()
         try:
-            async with open_market(target) as market:
+            async with open_market(target, must_exist=stored_only) as market:
                 bars = await _write(market, symbols, stretch, path, chosen, progress, stored_only=stored_only)
-                missing = (
-                    await _missing(market, symbols, stretch, target.config.limits.per_second) if stored_only else []
-                )
+                if stored_only:
+                    lines = await _missing(market, symbols, stretch, target.config.limits.per_second)
+                else:
+                    lines = await _gone(market, symbols, stretch)
         finally:
             if trio.current_effective_deadline() == -math.inf and path != STDOUT:
                 say(f"stopped; {path} was not written, and what was fetched is kept for the next time")
         if path != STDOUT:
             click.echo(f"{figures.counted(bars, 'bar')} in {path}")
-        for line in missing:
+        for line in lines:
             say(line)
         return 0
 
@@ -145,6 +148,16 @@ async def _patience(progress: _Progress, path: Path) -> AsyncGenerator[None]:
         return
     async with patience(progress.told):
         yield
+
+
+async def _gone(market: Client, symbols: tuple[str, ...], stretch: Stretch) -> list[str]:
+    """What of each series cannot be known, in a line each."""
+    lines, now_ms = [], SystemClock().now_ms()
+    for name, timeframe in _series(symbols, stretch):
+        spans = await gone(market, name, timeframe, *stretch.settled(timeframe, now_ms))
+        if spans:
+            lines.append(cannot_be_known(name, timeframe, spans))
+    return lines
 
 
 async def _missing(market: Client, symbols: tuple[str, ...], stretch: Stretch, per_second: int) -> list[str]:

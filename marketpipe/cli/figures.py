@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 __all__ = ["age", "amount", "counted", "duration", "exact", "percent", "rate", "span", "utc"]
 
+_FOUR_DIGITS = Context(prec=4)
 _SCALES = ((12, "T"), (9, "B"), (6, "M"), (3, "K"))
 
 
@@ -17,11 +18,12 @@ def exact(number: Decimal) -> str:
 
 
 def amount(number: Decimal) -> str:
-    """Four digits of a sum: ``302.6B``."""
+    """Four digits of a sum, those that say something: ``302.6B``."""
+    rounded = _FOUR_DIGITS.plus(number)  # before it gets its letter: 999,960 is 1M
     for exponent, letter in _SCALES:
-        if abs(number) >= Decimal(1).scaleb(exponent):
-            return f"{number.scaleb(-exponent):.4g}{letter}"
-    return f"{number:.4g}"
+        if rounded and rounded.adjusted() >= exponent:
+            return f"{exact(rounded.scaleb(-exponent))}{letter}"
+    return exact(rounded)
 
 
 def percent(fraction: Decimal) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,6 +14,7 @@ import trio
 from marketpipe import Job, JobState, Outcome, Progress, Report
 from marketpipe.cli import figures
 from marketpipe.cli.complaints import say
+from marketpipe.cli.gone import cannot_be_known
 from marketpipe.cli.options import Target
 from marketpipe.cli.outlet import write
 from marketpipe.cli.rows import json_line
@@ -60,6 +62,8 @@ def telling_what_is_kept() -> Generator[Kept]:
             assert store is not None
             if store.path == MEMORY:
                 say("stopped; nothing is kept, since the database was in memory: --store PATH keeps it")
+            elif not Path(store.path).exists():
+                say(f"stopped; nothing is kept: {store.path} is there no more")
             else:
                 stored = f"{figures.counted(store.rows_written, 'bar')} stored"
                 say(f"stopped: {stored} in {store.path}; the same command goes on from there")
@@ -69,7 +73,7 @@ def complain_of_missing(report: Report) -> None:
     """A line on stderr for each market and timeframe of which something is missing, with the reason."""
     for part in report.parts:
         if part.gone:
-            say(f"{_name(part)}: {figures.counted(part.gone, 'slot')} cannot be known: the exchange keeps them no more")
+            say(cannot_be_known(part.market, part.timeframe, part.gone))
     for part in report.failed:
         missing = figures.counted(part.slots - part.done - part.gone, "slot")
         reason = "" if part.error is None else f": {' '.join(str(part.error).split())}"

@@ -13,7 +13,7 @@ from marketpipe.cli.options import Target, asking
 from marketpipe.cli.rows import json_line
 from marketpipe.cli.running import run
 from marketpipe.cli.session import open_market, show
-from marketpipe.cli.stretch import Stretch, stretching
+from marketpipe.cli.stretch import Stretch, refuse_what_is_to_come, stretching
 from marketpipe.client import Client
 from marketpipe.clock import SystemClock
 from marketpipe.core import timeframes
@@ -60,7 +60,8 @@ def gaps(target: Target, symbols: tuple[str, ...], stretch: Stretch) -> None:
 
     async def command() -> int:
         per_second = target.config.limits.per_second
-        async with open_market(target) as market:
+        refuse_what_is_to_come(stretch)
+        async with open_market(target, must_exist=True) as market:
             summaries = await _summaries(market, symbols, stretch)
         if target.as_json:
             for summary in summaries:
@@ -100,9 +101,8 @@ async def _summaries(market: Client, symbols: Sequence[str], stretch: Stretch) -
     for symbol in dict.fromkeys(symbol.strip().upper() for symbol in symbols):
         for timeframe in stretch.timeframes:
             start_ms, end_ms = stretch.settled(timeframe, now_ms)
-            if start_ms == end_ms:
-                raise ValueError(f"no {timeframe} bar has opened and ended in that time yet")
-            found.append(await market.collection_summary(symbol, timeframe, start=start_ms, end=end_ms))
+            if start_ms < end_ms:
+                found.append(await market.collection_summary(symbol, timeframe, start=start_ms, end=end_ms))
     return found
 
 

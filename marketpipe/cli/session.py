@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
+import trio
 
 from marketpipe.cli.complaints import complain_of_each
 from marketpipe.cli.options import Target
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Question", "answer", "open_market", "show"]
 
+MEMORY = ":memory:"
 # What is piped as a table has no edge to fit into.
 PIPED_WIDTH = 1_000
 
@@ -45,11 +48,14 @@ class Answer:
 Question = Callable[[Client], Awaitable[Answer]]
 
 
-def answer(target: Target, question: Question) -> NoReturn:
-    """Ask ``question`` of ``target``, show what came, and leave: with exit code 1 if any part of it failed."""
+def answer(target: Target, question: Question, *, must_exist: bool = False) -> NoReturn:
+    """Ask ``question`` of ``target``, show what came, and leave: with exit code 1 if any part of it failed.
+
+    ``must_exist``: see `open_market`.
+    """
 
     async def command() -> int:
-        async with open_market(target) as market:
+        async with open_market(target, must_exist=must_exist) as market:
             async with patience(lambda: waiting_for(market.status())):
                 answered = await question(market)
             _print(answered, as_json=target.as_json)
@@ -73,8 +79,14 @@ def show(table: RenderableType) -> None:
 
 
 @asynccontextmanager
-async def open_market(target: Target) -> AsyncGenerator[Client]:
-    """A pipeline to whom ``target`` names, with a simulator of its own if that is wished."""
+async def open_market(target: Target, *, must_exist: bool = False) -> AsyncGenerator[Client]:
+    """A pipeline to whom ``target`` names, with a simulator of its own if that is wished.
+
+    ``must_exist``: a database that is not there is a ``FileNotFoundError``, for those who only read what is stored;
+    otherwise it is made.
+    """
+    if must_exist and target.store_path != MEMORY and not await trio.Path(target.store_path).exists():
+        raise FileNotFoundError(f"{Path(target.store_path)}: there is no database")
     if not target.sim:
         async with open_pipeline(target.config) as market:
             yield market

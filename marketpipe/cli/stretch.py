@@ -11,12 +11,14 @@ import attrs
 import click
 
 from marketpipe.cli import checks
+from marketpipe.cli.complaints import say
 from marketpipe.cli.moments import WRITTEN
+from marketpipe.clock import SystemClock
 from marketpipe.core import timeframes
 from marketpipe.core.ranges import epoch_ms
 from marketpipe.core.timeframes import Timeframe
 
-__all__ = ["TIMEFRAMES", "Stretch", "stretching"]
+__all__ = ["TIMEFRAMES", "Stretch", "refuse_what_is_to_come", "stretching"]
 
 TIMEFRAMES = "1s 1m 3m 5m 10m 15m 30m 1h 4h 1d 1w 1M 1y"
 # So long after its end a bar may still change at the exchange, which is why nothing younger is ever stored.
@@ -38,6 +40,24 @@ class Stretch:
         if self.end_ms is not None:
             top_ms = min(top_ms, timeframes.ceil(timeframe, self.end_ms))
         return start_ms, max(start_ms, top_ms)
+
+    def unsettled(self, now_ms: int) -> tuple[Timeframe, ...]:
+        """Those of its timeframes of which no slot has settled by now."""
+        return tuple(each for each in self.timeframes if len(set(self.settled(each, now_ms))) == 1)
+
+
+def refuse_what_is_to_come(stretch: Stretch) -> None:
+    """A stretch without a settled slot is a ``ValueError``; where only some timeframes have none, a line says which.
+
+    For commands about history: there, nothing found would look as if all were found.
+    """
+    unsettled = stretch.unsettled(SystemClock().now_ms())
+    if not unsettled:
+        return
+    words = f"no {' or '.join(unsettled)} bar has opened and ended in that time yet"
+    if len(unsettled) == len(stretch.timeframes):
+        raise ValueError(words)
+    say(words)
 
 
 def stretching(command: Callable[..., None]) -> Callable[..., None]:

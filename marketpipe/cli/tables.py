@@ -67,10 +67,10 @@ def trade_table(trades: Sequence[Trade], now_ms: int) -> Sheet:
     return table
 
 
-def candle_table(series: CandleSeries, now_ms: int) -> Sheet:
-    """Oldest first; a running bar is marked, a filled one is dim."""
+def candle_table(series: CandleSeries, now_ms: int, nothing: str = "no bar there") -> Sheet:
+    """Oldest first; a running bar is marked, a filled one is dim. ``nothing``: what it means if there is none."""
     title = f"{series.market} {series.timeframe}"
-    title = _title(title, series[-1], now_ms) if series else f"{title}: no bar there"
+    title = _title(title, series[-1], now_ms) if series else f"{title}: {nothing}"
     table = _sheet("open time (UTC)", ">open/3", ">high/2", ">low/2", ">close", ">volume/5", "state/4", title=title)
     for candle in series:
         table.add(*_candle_row(candle), dim=candle.filled)

@@ -89,9 +89,19 @@ class StoreCheck:
         return sum(each.bars for each in self.series)
 
     @property
+    def slots_missing(self) -> int:
+        """Of how many slots between the first and the last proven one of their series nothing is known."""
+        return sum(each.slots_missing for each in self.series)
+
+    @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong, and nothing is missing between the first and the last slot of any series."""
-        return not self.findings and not any(each.holes for each in self.series)
+        """Whether nothing is wrong. What was never fetched is no wrong: see `is_whole`."""
+        return not self.findings
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing between the first and the last slot of any series."""
+        return not any(each.holes for each in self.series)
 
 
 def checked(counted: _Counted, proven: SpanSet) -> SeriesCheck:
@@ -119,7 +129,7 @@ def holes_in(timeframe: Timeframe, proven: SpanSet) -> SpanSet:
 
 
 def to_ask_for(check: StoreCheck, before_ms: int) -> dict[Series, SpanSet]:
-    """What the exchange has to tell, so that all is well: holes, and the slots of rows that are wrong, by series.
+    """What the exchange has to tell, so that all is well and whole: holes, and slots of rows that are wrong, by series.
 
     Only what opens before ``before_ms``. What is wrong with the file itself or with the ledger is left out, and so is
     what belongs to no timeframe there is.

@@ -11,7 +11,6 @@ import attrs
 
 from marketpipe.core import timeframes
 from marketpipe.core.planning import pages_at_most, slots_in
-from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import Span, SpanSet
 from marketpipe.core.timeframes import Timeframe
 
@@ -130,36 +129,51 @@ class CollectionSummary:
         return iter(sorted(unknown + known))
 
     def _known(self, start_ms: int, end_ms: int) -> Iterator[tuple[int, int, CollectionState]]:
-        opens = self._opens[bisect_left(self._opens, start_ms) : bisect_left(self._opens, end_ms)]
-        traded = SpanSet.of(*((open_ms, timeframes.next_open(self.timeframe, open_ms)) for open_ms in opens))
-        for span in traded:
-            yield (*span, CollectionState.COLLECTED)
-        for span in SpanSet.of((start_ms, end_ms)) - traded:
-            yield (*span, CollectionState.EMPTY)
+        from_ms = to_ms = start_ms  # of the run of bars that is being walked through
+        for index in range(bisect_left(self._opens, start_ms), bisect_left(self._opens, end_ms)):
+            open_ms = self._opens[index]
+            if open_ms > to_ms:
+                if from_ms < to_ms:
+                    yield from_ms, to_ms, CollectionState.COLLECTED
+                yield to_ms, open_ms, CollectionState.EMPTY
+                from_ms = open_ms
+            to_ms = timeframes.next_open(self.timeframe, open_ms)
+        if from_ms < to_ms:
+            yield from_ms, to_ms, CollectionState.COLLECTED
+        if to_ms < end_ms:
+            yield to_ms, end_ms, CollectionState.EMPTY
 
 
 def summed_up(
-    market: str, timeframe: Timeframe, span: Span, shelf: Shelf, failures: Iterable[FailedSpan]
+    market: str,
+    timeframe: Timeframe,
+    span: Span,
+    proven: SpanSet,
+    opens: Sequence[int],
+    failures: Iterable[FailedSpan],
 ) -> CollectionSummary:
-    """The state of every slot in ``span``, read off what is proven (``shelf``) and what has failed."""
+    """The state of every slot in ``span``, read off what is ``proven`` and what has failed.
+
+    ``opens``: when the stored bars open, oldest first; those outside of what is proven say nothing.
+    """
     start_ms, end_ms = span
     asked = SpanSet.of(span)
-    proven = _whole(timeframe, shelf.proven & asked)
+    whole = _whole(timeframe, proven & asked)
     failed = tuple(failures)
-    unfetched = _whole(timeframe, SpanSet.of(*((each.start_ms, each.end_ms) for each in failed)) & asked) - proven
-    opens = [bar.open_ms for bar in shelf.bars(start_ms, end_ms) if bar.open_ms in proven]
-    known, lost = slots_in(timeframe, proven), slots_in(timeframe, unfetched)
+    unfetched = _whole(timeframe, SpanSet.of(*((each.start_ms, each.end_ms) for each in failed)) & asked) - whole
+    collected = sum(bisect_left(opens, end) - bisect_left(opens, start) for start, end in whole)
+    known, lost = slots_in(timeframe, whole), slots_in(timeframe, unfetched)
     return CollectionSummary(
         market=market,
         timeframe=timeframe,
         start_ms=start_ms,
         end_ms=end_ms,
-        collected=len(opens),
-        empty=known - len(opens),
+        collected=collected,
+        empty=known - collected,
         pending=slots_in(timeframe, asked) - known - lost,
         failed=lost,
         failures=failed,
-        proven=proven,
+        proven=whole,
         unfetched=unfetched,
         opens=opens,
     )

@@ -22,7 +22,10 @@ forever if it was set back by up to 5 s, the estimate stands still rather than g
 **For what cannot be undone there is `SureTime`.** A clock that all of the exchange follows may be wrong for a while,
 and every estimate with it; a bar that is taken for over because of it would be closed to the frames that follow.
 `SureTime` is the least of all that was believed within ten minutes. Who acts on it is late after the exchange's clock
-was set forward, and never early.
+was set forward, and never early. Silence makes nobody forget: of the minutes in which something was heard, the last
+three count however long ago they were.
+
+**Where only REST is asked there is `AnsweredTime`**: the two of them together, from the very first answer on.
 
 ``now_s`` is a monotonic clock's reading in seconds and must not go backwards between calls.
 """
@@ -33,7 +36,7 @@ from collections import deque
 
 import attrs
 
-__all__ = ["ExchangeTime", "SureTime"]
+__all__ = ["AnsweredTime", "ExchangeTime", "SureTime"]
 
 BUCKET_S = 5
 BUCKETS = 12  # together the minute after which a stamp is forgotten
@@ -43,6 +46,8 @@ CLAIMS = 3
 CLAIM_S = 3.0
 CANDIDATES = 16
 SURE_MINUTES = 10
+HEARD_MINUTES = 3
+AGREED_MS = 2_000  # so far apart an estimate and the sure time are by cut off seconds and slow answers alone
 DATE_US = 1_000_000  # Date is in whole seconds, cut off
 
 
@@ -162,13 +167,51 @@ class SureTime:
         minute, offset_us = int(now_s // 60), believed_ms * 1000 - _us(now_s)
         least_us = self._least_us.get(minute)
         if least_us is None:
-            self._least_us = {m: us for m, us in self._least_us.items() if m > minute - SURE_MINUTES}
+            heard = sorted(self._least_us)[1 - HEARD_MINUTES :]
+            self._least_us = {m: us for m, us in self._least_us.items() if m > minute - SURE_MINUTES or m in heard}
         if least_us is None or offset_us < least_us:
             self._least_us[minute] = offset_us
 
     def now_ms(self, at_s: float) -> int:
         """What time it was at ``at_s``, at the very least. Something must have been observed."""
         return (min(self._least_us.values()) + _us(at_s)) // 1000
+
+
+@attrs.define(eq=False)
+class AnsweredTime:
+    """The exchange's clock, as the answers of REST alone tell it; neither one answer nor our own clock can move it.
+
+    It is what `ExchangeTime` estimates, unless `SureTime` contradicts that: then it is the sure time, rather too early
+    than too late. Before two answers agree, the earliest counts.
+    """
+
+    _time: ExchangeTime = attrs.field(init=False, factory=ExchangeTime)
+    _sure: SureTime = attrs.field(init=False, factory=SureTime)
+    _is_known: bool = attrs.field(init=False, default=False)
+
+    def answered(self, date_ms: int | None, asked_s: float, now_s: float) -> int | None:
+        """An answer came at ``now_s`` to what was asked at ``asked_s``; ``date_ms`` is its ``Date``, if it had one.
+
+        Returns what time it was when the exchange gave it, at the least: not later than it says itself, and not later
+        than the others allow. None if nothing is known.
+        """
+        if date_ms is None:
+            now_ms = self.now_ms(now_s)
+            return None if now_ms is None else now_ms - round((now_s - asked_s) * 1000)
+        self._time.observe_answer(date_ms, asked_s, now_s)
+        believed_ms = self._time.now_ms(now_s)
+        self._sure.observe(date_ms if believed_ms is None else believed_ms, now_s)
+        self._is_known = True
+        return min(date_ms, self._now_ms(now_s))
+
+    def now_ms(self, now_s: float) -> int | None:
+        """The exchange's time, or earlier, if ``now_s`` is now. None if it was never told."""
+        return self._now_ms(now_s) if self._is_known else None
+
+    def _now_ms(self, now_s: float) -> int:
+        sure_ms, believed_ms = self._sure.now_ms(now_s), self._time.now_ms(now_s)
+        agrees = believed_ms is not None and believed_ms - sure_ms <= AGREED_MS
+        return believed_ms if believed_ms is not None and agrees else sure_ms
 
 
 def _us(seconds: float) -> int:

@@ -14,7 +14,7 @@ from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import BadPayload
 from marketpipe.models import Candle, CandleState
 
-__all__ = ["Piece", "first_slot", "proven"]
+__all__ = ["Piece", "first_slot", "is_possible", "proven", "refuse_contradiction"]
 
 # Bars of a second are kept for "the last 3 months" (reference/list-candles-seconds, 2026-07-28): the shortest three
 # there are, less a day for what takes its time. A page that ends before that tells nothing of what was traded earlier.
@@ -26,6 +26,10 @@ class Piece:
     """All there is between ``start_ms`` and ``end_ms`` (half-open, slot boundaries of ``timeframe``, epoch ms UTC).
 
     ``bars``: FINAL, oldest first, each opening within the piece. A slot of it without a bar is proven to be empty.
+
+    ``shown_ms``: from there on the exchange has shown what there is. That the slots before it are empty is concluded
+    alone, from a page that was shorter than asked; such a conclusion yields to any bar that is proven. No bar opens
+    before it; a slot boundary, and `start_ms` if nothing is concluded.
     """
 
     market: str
@@ -33,6 +37,12 @@ class Piece:
     start_ms: int
     end_ms: int
     bars: tuple[Candle, ...]
+    shown_ms: int = attrs.field(default=attrs.Factory(lambda self: self.start_ms, takes_self=True), kw_only=True)
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether some of it was not shown."""
+        return self.start_ms < self.shown_ms
 
 
 def first_slot(timeframe: Timeframe) -> int:
@@ -60,7 +70,36 @@ def proven(request: CandlesRequest, page: tuple[Candle, ...], settled_ms: int) -
     if end_ms <= start_ms:
         return None
     return Piece(
-        request.market, timeframe, start_ms, end_ms, tuple(_final(bar) for bar in bars if bar.open_ms < end_ms)
+        request.market,
+        timeframe,
+        start_ms,
+        end_ms,
+        tuple(_final(bar) for bar in bars if bar.open_ms < end_ms),
+        shown_ms=min(end_ms, bars[0].open_ms) if bars else end_ms,
+    )
+
+
+def refuse_contradiction(piece: Piece, known_ms: int | None) -> None:
+    """Raise `BadPayload` if what ``piece`` concludes is known to be wrong.
+
+    ``known_ms`` is where the newest bar before `Piece.shown_ms` opens of those that are known otherwise; None if there
+    is none. A page that lacks a row, or all of them, looks like the beginning of history.
+    """
+    if known_ms is not None and piece.start_ms <= known_ms < piece.shown_ms:
+        raise BadPayload(
+            f"the page ends with what is no beginning of the {piece.timeframe} bars: one opens at {known_ms},"
+            f" before {piece.shown_ms}",
+            market=piece.market,
+        )
+
+
+def is_possible(bar: Candle) -> bool:
+    """Whether a bar can be so: its low the lowest of its prices, its high the highest, and nothing below 0."""
+    return (
+        0 <= bar.low <= bar.open <= bar.high
+        and bar.low <= bar.close <= bar.high
+        and bar.volume >= 0
+        and bar.quote_volume >= 0
     )
 
 
@@ -79,6 +118,10 @@ def _refuse_what_was_not_asked(request: CandlesRequest, bars: list[Candle]) -> N
             raise BadPayload(f"a bar opens at {bar.open_ms}, asked were those before {request.to_ms}", market=market)
         if bar.open_ms == before_ms:
             raise BadPayload(f"two bars open at {bar.open_ms}", market=market)
+        if not is_possible(bar):
+            raise BadPayload(
+                f"the bar that opens at {bar.open_ms} has prices or volumes that no bar can", market=market
+            )
         before_ms = bar.open_ms
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from marketpipe.core import timeframes
+from marketpipe.core.answers import settled_ms
 from marketpipe.core.history import Piece, first_slot, proven
 from marketpipe.core.paging import DENSE, GROWTH, PAGES_AT_ONCE
 from marketpipe.core.requests import CANDLES_LIMIT, CandlesRequest
@@ -64,8 +65,8 @@ class Planner:
     """Which pages to ask for, for one market and timeframe, until everything ``missing`` is proven, newest first.
 
     ``settled_ms`` is a slot boundary before which nothing can change any more; what is missing at or after it is left
-    out, and nothing there is ever proven. ``page`` is how many rows a page holds. ``reach`` is how many slots a full
-    page proves, if that is known from before.
+    out, and nothing there is ever proven. An answer that says that it was not reached yet lowers it. ``page`` is how
+    many rows a page holds. ``reach`` is how many slots a full page proves, if that is known from before.
 
     Whoever drives it asks `next` for as many requests as are to be in flight, and for each of them calls `took` with
     its page or `dropped`. One at a time, no history is read in fewer pages. Several at a time, each page in flight
@@ -73,6 +74,10 @@ class Planner:
     certain. Elsewhere it is a stretch of several pages, which one page in flight at a time then walks through, so that
     nothing is asked twice but at the stretch's end. Until it is known how far a page reaches, one is in flight; after
     that, more and more.
+
+    Others may plan for the same series at the same time (``beside``, itself may be among them). What one of them has in
+    flight is joined: `next` gives that very request, which is asked once for all who wait for it. Nobody depends on the
+    others that way: where one fails or gives up, the rest have asked for themselves.
 
     ``slots`` is how many were missing at first, ``gone`` what can never be proven, because the exchange does not keep
     it: bars of a second, of long ago.
@@ -89,7 +94,9 @@ class Planner:
     slots: int = attrs.field(init=False)
     full_pages: int = attrs.field(init=False, default=0)
     gone: SpanSet = attrs.field(init=False, default=SpanSet())
+    beside: Sequence[Planner] = attrs.field(init=False, default=())
     _claims: dict[CandlesRequest, Span] = attrs.field(init=False, factory=dict)
+    _tops: dict[CandlesRequest, int] = attrs.field(init=False, factory=dict)  # the end of the slot that each is for
     _reaches: deque[int] = attrs.field(init=False, factory=lambda: deque[int](maxlen=REMEMBERED))
 
     def __attrs_post_init__(self) -> None:
@@ -145,10 +152,17 @@ class Planner:
         if not unclaimed:
             return None
         (lowest_ms, _), (_, to_ms) = next(iter(unclaimed)), next(reversed(unclaimed))
-        count = min(self.page, timeframes.bars_between(self.timeframe, lowest_ms, to_ms))
-        request = CandlesRequest(self.market, self.timeframe, count, to_ms)
-        self._claims[request] = (self._claim_from(to_ms), to_ms)
+        joined = self._in_flight_beside(to_ms)
+        if joined is None:
+            count = min(self.page, timeframes.bars_between(self.timeframe, lowest_ms, to_ms))
+            joined = CandlesRequest(self.market, self.timeframe, count, to_ms), (self._claim_from(to_ms), to_ms)
+        request, self._claims[request] = joined
+        self._tops[request] = to_ms
         return request
+
+    def is_needed(self, request: CandlesRequest) -> bool:
+        """Whether the slot is still missing for which `next` has given ``request``: others may have proven it."""
+        return self._missing.at(self._tops[request] - 1) is not None
 
     def took(self, request: CandlesRequest, page: tuple[Candle, ...]) -> Piece | None:
         """What ``page`` proves, which is not missing any more; None if that is nothing before ``settled_ms``.
@@ -159,7 +173,8 @@ class Planner:
         """
         if (request.market, request.timeframe) != (self.market, self.timeframe):
             raise ValueError(f"this planner is for {self.timeframe} bars of {self.market}, was given {request}")
-        self._claims.pop(request, None)
+        self._take_back(request)
+        self._settle(settled_ms(request, page, self.settled_ms))
         piece = proven(request, page, self.settled_ms)
         if piece is not None:
             self._missing -= SpanSet.of((piece.start_ms, piece.end_ms))
@@ -171,13 +186,24 @@ class Planner:
 
     def dropped(self, request: CandlesRequest) -> SpanSet:
         """The request came to nothing, and `next` will give it again. Returns what it would have proven at least."""
-        self._claims.pop(request, None)
+        self._take_back(request)
         to_ms = self.settled_ms if request.to_ms is None else request.to_ms
         return self._missing.clip(_back(self.timeframe, to_ms, request.count), to_ms)
 
     def skip(self, spans: SpanSet) -> None:
         """Leave ``spans`` out from now on: they were proven elsewhere, or have been given up."""
         self._missing -= _whole_slots(self.timeframe, spans)
+
+    def _take_back(self, request: CandlesRequest) -> None:
+        self._claims.pop(request, None)
+        self._tops.pop(request, None)
+
+    def _settle(self, before_ms: int) -> None:
+        # What had not settled by then is left to whoever asks later.
+        if before_ms < self.settled_ms:
+            self.settled_ms = before_ms
+            self.slots -= slots_in(self.timeframe, self._missing - self._missing.clip(0, before_ms))
+            self._missing = self._missing.clip(0, before_ms)
 
     def _learn(self, full: Piece) -> None:
         slots = timeframes.bars_between(self.timeframe, full.start_ms, full.end_ms)
@@ -201,8 +227,17 @@ class Planner:
         reach = self.reach or self.page
         if reach * DENSE <= self.page:
             return _back(self.timeframe, to_ms, self.page)
-        below = (other.to_ms for other in self._claims if other.to_ms is not None and other.to_ms < to_ms)
-        return max((self._near(to_ms, reach), *below))
+        claims = (span for planner in (self, *self.beside) for span in planner._claims.values())
+        return max((self._near(to_ms, reach), *(below_ms for _, below_ms in claims if below_ms < to_ms)))
+
+    def _in_flight_beside(self, to_ms: int) -> tuple[CandlesRequest, Span] | None:
+        # What somebody else has in flight that is likely to prove the slot right before `to_ms`, and its claim.
+        for other in self.beside:
+            for request, (low_ms, high_ms) in other._claims.items() if other is not self else ():
+                reached_ms = _back(self.timeframe, high_ms, max(request.count, other.reach or 0))
+                if max(low_ms, reached_ms) < to_ms <= high_ms and request not in self._claims:
+                    return request, (low_ms, high_ms)
+        return None
 
     def _near(self, to_ms: int, reach: int) -> int:
         # Where the stretch of `AHEAD` pages before `to_ms` ends: sooner if nothing is missing for longer than one page

@@ -29,6 +29,7 @@ from marketpipe.sim.faults import (
 )
 from marketpipe.sim.limiter import GroupStatistics
 from marketpipe.sim.replies import SimReply
+from marketpipe.sim.script import ScriptedTrade
 from marketpipe.sim.simulator import Simulator, open_simulator, run_simulator
 from marketpipe.sim.spawn import SpawnedSimulator, spawn_simulator
 from marketpipe.sim.transport import SimTransport
@@ -66,6 +67,7 @@ __all__ = [
     "HangFault",
     "LatencyFault",
     "ResetFault",
+    "ScriptedTrade",
     "SimConfig",
     "SimExchange",
     "SimReply",

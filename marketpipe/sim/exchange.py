@@ -25,6 +25,7 @@ from marketpipe.sim.config import SimConfig
 from marketpipe.sim.faults import Ending, Fault, LatencyFault
 from marketpipe.sim.limiter import CONNECT, MESSAGE, ORIGIN, GroupStatistics, Limiter, Verdict
 from marketpipe.sim.replies import TEXT, Content, SimReply, compose, refusal, spoil
+from marketpipe.sim.script import ScriptedTrade
 from marketpipe.sim.timeline import FaultTimeline
 from marketpipe.sim.world import World
 from marketpipe.sim.ws_hub import Sockets, StreamStatistics
@@ -100,6 +101,7 @@ class SimExchange:
         self.sockets = Sockets(config, clock, self.world, self._timeline)
         self._limiter = Limiter(config)
         self._unrouted = 0
+        self._has_told = False
         self._abandoned: list[_Journey] = []
 
     async def handle(self, request: SimRequest) -> SimReply:
@@ -154,6 +156,15 @@ class SimExchange:
     def faults(self) -> list[dict[str, Any]]:
         """The faults that are not over, each with how many requests, connections or frames it ``struck``."""
         return self._timeline.describe(trio.current_time())
+
+    def script(self, market: str, trades: Iterable[ScriptedTrade]) -> None:
+        """Let ``market`` trade exactly so, from the first to the last UTC day of ``trades``; see `World.script`.
+
+        Only before anything but the list of markets was told, which is not taken back: ``RuntimeError`` otherwise.
+        """
+        if self._has_told:
+            raise RuntimeError(f"{market} cannot be scripted any more: something has been told already")
+        self.world.script(market, trades)
 
     def flood(self, per_second: float, for_s: float) -> None:
         """Send ``per_second`` frames a second for ``for_s`` seconds, instead of the market's own.
@@ -241,6 +252,7 @@ class SimExchange:
         if verdict.status != 200:
             return refusal(verdict, self.config)
         request = journey.request
+        self._has_told |= journey.group != "market"
         if journey.group == CONNECT:
             return spoil(Content(101, b""), journey.faults, verdict, self.config)
         answer = quotation.answer(self.world, request.path, request.query, now_ms, self._options)

@@ -8,7 +8,7 @@ tape of their own; all others share one.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain
 
@@ -84,6 +84,14 @@ class History:
         if day is None and number in self._special:
             day = self._days[number] = self._special_day(number)
         return day or self._plain_day(number)
+
+    def script(self, days: Mapping[int, Day]) -> None:
+        """Let these days be as they are given. Those before the listing's, and the listing's own, cannot be."""
+        if min(days) <= self.first_day:
+            raise ValueError(f"{self.market.code}: a script must begin after the day of the listing, {self.first_day}")
+        self._days.update(days)
+        self._special.update(days)
+        self._closed.clear()
 
     def bars(self, timeframe: Timeframe, before_ms: int, end_ms: int) -> Iterator[Bar]:
         """The bars that open before ``before_ms``, newest first, made of the trades before ``end_ms``."""

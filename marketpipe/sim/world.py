@@ -20,6 +20,7 @@ from marketpipe.sim.coins import DELISTED
 from marketpipe.sim.day import Bar, Deal, Span, stored_ms
 from marketpipe.sim.draw import draw
 from marketpipe.sim.history import Extremes, History
+from marketpipe.sim.script import ScriptedTrade, scripted_days
 from marketpipe.sim.tape import DAY_MS
 from marketpipe.sim.universe import SimMarket, universe
 
@@ -80,6 +81,19 @@ class World:
         self._summaries: dict[str, _Cached] = {}
         self._year: dict[str, tuple[int, Extremes | None]] = {}
         self._books: dict[tuple[str, int], Book] = {}
+
+    def script(self, code: str, trades: Iterable[ScriptedTrade]) -> None:
+        """Let the market trade exactly so from 00:00 UTC of the first of ``trades`` until 00:00 UTC after the last.
+
+        Before and after it trades as ever. What was worked out before is worked out anew; what was told before cannot
+        be taken back, so a script is for a market that nobody has seen yet. Raises ``ValueError`` for trades that this
+        market cannot have, ``KeyError`` for a code there is not.
+        """
+        history = self._histories[code]
+        history.script(scripted_days(history.market, trades))
+        self._summaries.pop(code, None)
+        self._year.pop(code, None)
+        self._books = {key: book for key, book in self._books.items() if key[0] != code}
 
     @property
     def delisted(self) -> tuple[str, ...]:

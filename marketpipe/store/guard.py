@@ -28,7 +28,7 @@ from marketpipe.errors import StoreError
 from marketpipe.store.refusals import refusals
 from marketpipe.store.schema import APPLICATION_ID, STEPS, Step, migrate
 
-__all__ = ["MEMORY", "Access", "open_database"]
+__all__ = ["MEMORY", "Access", "Reading", "open_database"]
 
 MEMORY = ":memory:"
 HELD = "another program, or another pipeline of this one, writes to it"
@@ -46,15 +46,23 @@ _numbers = itertools.count(1)
 
 
 @attrs.frozen
+class Reading:
+    """A connection that reads. What came over it counts if ``is_current`` is true afterwards; if not, make another."""
+
+    conn: sqlite3.Connection
+    is_current: Callable[[], bool] = lambda: True
+
+
+@attrs.frozen
 class Access:
-    """What opening gave: ``writer``, or None and ``why`` not, and how to make a connection that reads.
+    """What opening gave: ``writer``, or None and ``why`` not, and how to make a connection that reads, see `Reading`.
 
     ``is_in_place`` tells whether what is written still goes to the file that is found under its name.
     """
 
     writer: Database | None
     why: str
-    connect: Callable[[], sqlite3.Connection]
+    connect: Callable[[], Reading]
     lock: FileLock | None = None
     is_in_place: Callable[[], bool] = lambda: False  # a view writes nowhere
 
@@ -81,7 +89,9 @@ def _in_memory(name: str, source: str, steps: Sequence[Step]) -> Access:
         undo.callback(writer.close)
         _lay_out(writer, source, steps)
         undo.pop_all()
-        return Access(writer, "", partial(_connection, f"{uri}&mode=ro", MEMORY_WAIT_S), is_in_place=lambda: True)
+        return Access(
+            writer, "", lambda: Reading(_connection(f"{uri}&mode=ro", MEMORY_WAIT_S)), is_in_place=lambda: True
+        )
 
 
 class _File:
@@ -94,7 +104,7 @@ class _File:
 
     def open(self) -> Access:
         if self._is_there():
-            with closing(self._looking()) as conn:
+            with closing(self._looking().conn) as conn:
                 self._identify(conn)
         else:
             _make_folder(self._path.parent)
@@ -117,10 +127,10 @@ class _File:
             undo.pop_all()
             return Access(writer, "", self._reading, lock, partial(self._is_still, self._path.stat()))
 
-    def _view(self, why: str, connect: Callable[[], sqlite3.Connection]) -> Access:
+    def _view(self, why: str, connect: Callable[[], Reading]) -> Access:
         if not self._is_there():
             raise self._refused(f"does not exist yet, and cannot be made: {why}")
-        with closing(connect()) as conn:
+        with closing(connect().conn) as conn:
             version = self._identify(conn)
         if version < len(self._steps):
             raise self._refused(f"has schema {version} and must be brought to {len(self._steps)} first, but {why}")
@@ -195,13 +205,27 @@ class _File:
             new.replace(self._path)
         _settle(self._path.parent)
 
-    def _looking(self) -> sqlite3.Connection:
+    def _looking(self) -> Reading:
         # Without a log there is no writer, and to look at the file itself needs no right to write beside it and leaves
-        # nothing there.
-        return self._connection("ro" if self._beside("-wal").exists() else "ro&immutable=1")
+        # nothing there; what others may have left there, under their name, would keep the owner from writing. But then
+        # SQLite looks for no changes: as soon as there may be some, what it has read is good for nothing.
+        seen = self._as_seen()
+        if seen is None:
+            return self._reading()
+        return Reading(self._connection("ro&immutable=1"), lambda: self._as_seen() == seen)
 
-    def _reading(self) -> sqlite3.Connection:
-        return self._connection("ro")
+    def _as_seen(self) -> tuple[int, ...] | None:
+        """What is different once the file has changed; None while it has a log, or is gone."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        if self._beside("-wal").exists():
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _reading(self) -> Reading:
+        return Reading(self._connection("ro"))
 
     def _connection(self, mode: str) -> sqlite3.Connection:
         return _connection(f"{self._path.as_uri()}?mode={mode}", FILE_WAIT_S)

@@ -10,6 +10,7 @@ from operator import itemgetter
 import msgspec
 
 from marketpipe.core import timeframes
+from marketpipe.core.history import is_possible
 from marketpipe.core.spans import Span, SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.models import Candle
@@ -136,12 +137,7 @@ def _flaws(row: Row, bar: Candle | None, timeframe: Timeframe, proven: SpanSet) 
         yield Flaw.UNCOVERED
     if bar is None or not _is_as_spelled(bar, row):
         yield Flaw.UNREADABLE
-    elif not (
-        0 <= bar.low <= bar.open <= bar.high
-        and bar.low <= bar.close <= bar.high
-        and bar.volume >= 0
-        and bar.quote_volume >= 0
-    ):
+    elif not is_possible(bar):
         yield Flaw.IMPOSSIBLE
 
 

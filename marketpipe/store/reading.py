@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -14,11 +14,12 @@ from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
 from marketpipe.models import Candle
+from marketpipe.store.guard import Reading
 from marketpipe.store.health import findings
 from marketpipe.store.refusals import refusals
 from marketpipe.store.rows import COLUMNS, Row, bar_or_none, bars_of
 from marketpipe.store.values import Amendment, Failure, Finding, StoredSeries
-from marketpipe.store.writing import touching
+from marketpipe.store.writing import newest_proven, touching
 
 __all__ = ["Reader"]
 
@@ -44,6 +45,12 @@ _COUNTS = """
 """
 NO_LIMIT = -1
 END_OF_TIME_MS = 1 << 62
+# A view of a file without a log is made anew when the file has changed: mostly once, then there is a log, or quiet.
+TRIES = 5
+# Steps of SQLite between two looks at whether to go on: some tenths of a millisecond.
+STOP_AFTER_OPS = 10_000
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -54,16 +61,13 @@ class Reader:
     takes a `reader` of his own. Every method raises `StoreError`.
     """
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, name: str, connect: Callable[[], Reading]) -> None:
         self.path = name
         self._connect = connect
-        self._reading = connect()
+        self._reading = _opened(connect)
         self._is_open = True
-        try:
-            self._reading.execute("PRAGMA schema_version").fetchone()  # opens the log too, while it is under its name
-        except sqlite3.Error:
-            self._reading.close()
-            raise
+        self._is_stopped = False
+        self._checking: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +80,7 @@ class Reader:
     def close(self) -> None:
         """Close the connection. A second time does nothing."""
         self._is_open = False
-        self._reading.close()
+        self._reading.conn.close()
 
     def reader(self) -> Reader:
         """Another one, to be used beside this one and to be closed by whoever asked for it."""
@@ -88,10 +92,8 @@ class Reader:
 
         Whoever needs the bars too reads them after it: a slot proven in between would look empty the other way round.
         """
-        with self._ready("read"):
-            return SpanSet.of(*touching(self._reading, (market, timeframe.value), start_ms, end_ms)).clip(
-                start_ms, end_ms
-            )
+        spans = self._read(lambda conn: touching(conn, (market, timeframe.value), start_ms, end_ms))
+        return SpanSet.of(*spans).clip(start_ms, end_ms)
 
     def bars(
         self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, *, limit: int | None = None
@@ -111,6 +113,13 @@ class Reader:
         """
         return self._bars(_NEWEST, market, timeframe, before_ms, count)[::-1]
 
+    def newest_proven(self, market: str, timeframe: Timeframe, before_ms: int) -> int | None:
+        """The open time of the newest stored bar that opens before ``before_ms`` and is proven; None without any.
+
+        The bar itself is not read: its row may be damaged.
+        """
+        return self._read(lambda conn: newest_proven(conn, (market, timeframe.value), before_ms))
+
     def pages(
         self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int, *, size: int = 1_000
     ) -> Iterator[tuple[Candle, ...]]:
@@ -125,48 +134,106 @@ class Reader:
 
     def series(self) -> tuple[StoredSeries, ...]:
         """How much is stored of every series there is anything of, by market and timeframe."""
-        with self._ready("read"):
-            rows = self._reading.execute(_COUNTS).fetchall()
-            return tuple(
-                StoredSeries(market, msgspec.convert(timeframe, Timeframe), *rest) for market, timeframe, *rest in rows
+        return self._read(
+            lambda conn: tuple(
+                StoredSeries(market, msgspec.convert(timeframe, Timeframe), *rest)
+                for market, timeframe, *rest in conn.execute(_COUNTS).fetchall()
             )
+        )
 
     def failures(
         self, market: str, timeframe: Timeframe, start_ms: int = 0, end_ms: int = END_OF_TIME_MS
     ) -> tuple[Failure, ...]:
         """The spans that overlap ``[start_ms, end_ms)`` and could not be fetched, in order."""
-        with self._ready("read"):
-            rows = self._reading.execute(_FAILURES, (market, timeframe.value, end_ms, start_ms)).fetchall()
+        rows = self._read(lambda conn: conn.execute(_FAILURES, (market, timeframe.value, end_ms, start_ms)).fetchall())
         return tuple(Failure(market, timeframe, *rest) for _, _, *rest in rows)
 
     def amendments(
         self, market: str, timeframe: Timeframe, start_ms: int = 0, end_ms: int = END_OF_TIME_MS
     ) -> tuple[Amendment, ...]:
         """What was replaced of the slots in ``[start_ms, end_ms)``: by slot, and of one slot in order of revision."""
-        with self._ready("read"):
-            rows = self._reading.execute(_AMENDMENTS, (market, timeframe.value, start_ms, end_ms)).fetchall()
+        rows = self._read(
+            lambda conn: conn.execute(_AMENDMENTS, (market, timeframe.value, start_ms, end_ms)).fetchall()
+        )
         return tuple(_amendment(market, timeframe, row) for row in rows)
 
     def integrity(self) -> tuple[Finding, ...]:
         """Everything that is wrong with the database, read row by row: seconds for each million of bars.
 
-        Reads over a connection of its own, so other calls may go on beside it.
+        Reads over a connection of its own, so other calls may go on beside it. `stop` ends it early, with a
+        `StoreError`.
         """
         with self._ready("check"):
-            conn = self._connect()
-            try:
-                return tuple(findings(conn))
-            finally:
-                conn.close()
+            for _ in range(TRIES):
+                reading = self._connect()
+                try:
+                    found = self._findings(reading)
+                finally:
+                    reading.conn.close()
+                if found is not None:
+                    return found
+            raise self._restless("check")
+
+    def _findings(self, reading: Reading) -> tuple[Finding, ...] | None:
+        # None: they count nothing.
+        self._checking = reading.conn
+        # What is between two statements when it is stopped, runs into this.
+        reading.conn.set_progress_handler(lambda: self._is_stopped, STOP_AFTER_OPS)
+        try:
+            found = tuple(findings(reading.conn))
+        except sqlite3.Error:
+            if self._is_stopped or reading.is_current():
+                raise
+            return None
+        finally:
+            self._checking = None
+        return found if reading.is_current() else None
+
+    def stop(self) -> None:
+        """End `integrity`, which runs in another thread, within milliseconds; there is no way back."""
+        self._is_stopped = True
+        conn = self._checking
+        if conn is not None:
+            # Within one long statement, too. It may have ended by itself at this very moment.
+            with suppress(sqlite3.ProgrammingError):
+                conn.interrupt()
 
     def _bars(self, sql: str, market: str, timeframe: Timeframe, *rest: int) -> tuple[Candle, ...]:
+        return self._read(lambda conn: bars_of(conn.execute(sql, (market, timeframe.value, *rest))))
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``read`` finds over a connection that is current when it is done; else it counts nothing."""
         with self._ready("read"):
-            return bars_of(self._reading.execute(sql, (market, timeframe.value, *rest)))
+            for _ in range(TRIES):
+                try:
+                    found = read(self._reading.conn)
+                except (sqlite3.Error, msgspec.ValidationError):
+                    if self._reading.is_current():
+                        raise
+                else:
+                    if self._reading.is_current():
+                        return found
+                stale, self._reading = self._reading, _opened(self._connect)
+                stale.conn.close()
+            raise self._restless("read")
+
+    def _restless(self, doing: str) -> StoreError:
+        return StoreError(f"{self.path}: cannot {doing}: it keeps changing")
 
     def _ready(self, doing: str) -> AbstractContextManager[None]:
         if not self._is_open:
             raise StoreError(f"{self.path}: cannot {doing}: it has been closed")
         return refusals(self.path, doing)
+
+
+def _opened(connect: Callable[[], Reading]) -> Reading:
+    reading = connect()
+    try:
+        reading.conn.execute("PRAGMA schema_version").fetchone()  # opens the log too, while it is under its name
+    except sqlite3.Error:
+        reading.conn.close()
+        raise
+    return reading
 
 
 def _amendment(market: str, timeframe: Timeframe, row: Row) -> Amendment:

@@ -7,6 +7,7 @@ counts, and the old row is kept as evidence.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from marketpipe.store.values import Written
 from marketpipe.store.writing import add_up, note, refuse_impossible, take
 
 __all__ = ["MEMORY", "SqliteStore"]
+
+logger = logging.getLogger("marketpipe.store")
 
 
 class SqliteStore(Reader):
@@ -119,12 +122,21 @@ class SqliteStore(Reader):
     def close(self) -> None:
         """Write the log back into the file, close every handle and let others write. A second time does nothing.
 
-        A `StoreError` tells that the log could not be written back; everything is closed all the same, nothing is lost.
+        If the log cannot be written back, as on a full disk, that is logged: nothing is lost, since it stays where it
+        is, and whoever opens the file next reads it with it.
         """
         if self._is_open:
             super().close()
-            with refusals(self.path, "close"):
-                _release(self._access)
+            try:
+                with refusals(self.path, "write the log back"):
+                    _release(self._access)
+            except StoreError as error:
+                logger.warning("%s; nothing is lost, it stays beside the file", error)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be written any more, since the file is not found under its name: moved, or deleted."""
+        return self._access.writer is not None and not self._access.is_in_place()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

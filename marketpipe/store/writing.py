@@ -14,7 +14,7 @@ from marketpipe.models import CandleState
 from marketpipe.store.rows import COLUMNS, OPEN_MS, REVISION, Row, bar_or_none, content
 from marketpipe.store.values import Amendment
 
-__all__ = ["Taken", "add_up", "note", "refuse_impossible", "take", "touching"]
+__all__ = ["Taken", "add_up", "newest_proven", "note", "refuse_impossible", "take", "touching"]
 
 _BARS = f"SELECT {COLUMNS} FROM candles WHERE market = ? AND timeframe = ? AND open_ms >= ? AND open_ms < ?"
 _ADD_BAR = f"INSERT INTO candles ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -28,6 +28,12 @@ _TOUCHING = """
     SELECT start_ms, end_ms FROM coverage WHERE market = ?1 AND timeframe = ?2 AND start_ms <= ?4 AND start_ms >=
         coalesce((SELECT max(start_ms) FROM coverage WHERE market = ?1 AND timeframe = ?2 AND start_ms < ?3), ?3)
     ORDER BY start_ms
+"""
+_NEWEST_PROVEN = """
+    SELECT open_ms FROM candles c WHERE market = ? AND timeframe = ? AND open_ms < ? AND EXISTS (
+        SELECT 1 FROM coverage p WHERE p.market = c.market AND p.timeframe = c.timeframe
+        AND p.start_ms <= c.open_ms AND p.end_ms > c.open_ms
+    ) ORDER BY open_ms DESC LIMIT 1
 """
 _UNPROVE = "DELETE FROM coverage WHERE market = ? AND timeframe = ? AND start_ms >= ? AND start_ms <= ?"
 _PROVE = "INSERT INTO coverage (market, timeframe, start_ms, end_ms) VALUES (?, ?, ?, ?)"
@@ -68,10 +74,12 @@ def refuse_impossible(piece: Piece) -> None:
     name = f"piece of {piece.market} {timeframe} [{start_ms}, {end_ms})"
     if start_ms >= end_ms:
         raise ValueError(f"{name} must end after it starts")
-    for moment in (start_ms, end_ms):
+    if not start_ms <= piece.shown_ms <= end_ms:
+        raise ValueError(f"{name} must have been shown from a moment in it on, was {piece.shown_ms}")
+    for moment in (start_ms, piece.shown_ms, end_ms):
         if moment and timeframes.floor(timeframe, moment) != moment:
             raise ValueError(f"{name} must begin and end where a slot does")
-    before_ms = start_ms - 1
+    before_ms = piece.shown_ms - 1
     for bar in piece.bars:
         if bar.market != piece.market or bar.timeframe != timeframe:
             raise ValueError(f"{name} must have bars of its own series, was {bar.market} {bar.timeframe}")
@@ -83,26 +91,46 @@ def refuse_impossible(piece: Piece) -> None:
 
 
 def take(conn: sqlite3.Connection, piece: Piece, rows: Iterable[Row], now_ms: int) -> Taken:
-    """Write ``piece``, whose bars are ``rows``, inside the caller's transaction."""
+    """Write ``piece``, whose bars are ``rows``, inside the caller's transaction.
+
+    What it concludes without having been shown it, is left out if a bar is proven there.
+    """
     series = (piece.market, piece.timeframe.value)
-    spans = touching(conn, series, piece.start_ms, piece.end_ms)
+    start_ms, end_ms = _taken_span(conn, series, piece)
+    if start_ms == end_ms:
+        return Taken(0, 0, (), 0, False)
+    spans = touching(conn, series, start_ms, end_ms)
     fresh = {row[OPEN_MS]: row for row in rows}
     contradicted: list[tuple[Row | None, Row | None]] = []
     unchanged = 0
-    for old in conn.execute(_BARS, (*series, piece.start_ms, piece.end_ms)):
+    for old in conn.execute(_BARS, (*series, start_ms, end_ms)):
         new = fresh.pop(old[OPEN_MS], None)
         if new is not None and content(new) == content(old):
             unchanged += 1
         else:
             contradicted.append((old, new))
-    if known := SpanSet.of(*spans).clip(piece.start_ms, piece.end_ms):
+    if known := SpanSet.of(*spans).clip(start_ms, end_ms):
         contradicted += [(None, fresh.pop(open_ms)) for open_ms in [*fresh] if open_ms in known]
     conn.executemany(_ADD_BAR, fresh.values())
     amended = tuple(_amend(conn, old, new, now_ms) for old, new in contradicted)
-    proved = _prove(conn, series, spans, piece.start_ms, piece.end_ms)
+    proved = _prove(conn, series, spans, start_ms, end_ms)
     written = len(fresh) + sum(new is not None for _, new in contradicted)
     lost = sum(old is not None for old, _ in contradicted)
     return Taken(written, unchanged, amended, written - lost, proved or bool(written or lost))
+
+
+def _taken_span(conn: sqlite3.Connection, series: Series, piece: Piece) -> Span:
+    if piece.is_concluded:
+        known_ms = newest_proven(conn, series, piece.shown_ms)
+        if known_ms is not None and known_ms >= piece.start_ms:
+            return piece.shown_ms, piece.end_ms
+    return piece.start_ms, piece.end_ms
+
+
+def newest_proven(conn: sqlite3.Connection, series: Series, before_ms: int) -> int | None:
+    """Where the newest bar opens of those that open before ``before_ms`` and are proven; None if there is none."""
+    row = conn.execute(_NEWEST_PROVEN, (*series, before_ms)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def touching(conn: sqlite3.Connection, series: Series, start_ms: int, end_ms: int) -> list[Span]:

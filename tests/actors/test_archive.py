@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from store.paper_store import EVER, M1, MARKET, bar, full, opened, opens, piece
 from trio.testing import MockClock
 
 from marketpipe.actors.archive import Archive
-from marketpipe.actors.writer import Runner, Writer, in_line
+from marketpipe.actors.writer import Runner, Writer, in_line, in_threads
 from marketpipe.clock import TrioClock
 from marketpipe.config import Collecting
 from marketpipe.core.history import Piece
@@ -22,7 +25,9 @@ from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
+from marketpipe.store import reading
 from marketpipe.store.sqlite import SqliteStore
+from marketpipe.store.values import Finding
 
 
 def archive_of(store: SqliteStore, run: Runner = in_line, **options: Any) -> Archive:
@@ -62,6 +67,21 @@ async def test_what_is_on_its_way_is_read_as_if_it_were_stored():
         assert (newest.proven, told(newest)) == (spans((5, 8)), [(6, 1)])
         oldest = await archive.oldest(MARKET, M1, 5, opens(5), opens(9))
         assert (oldest.proven, told(oldest)) == (spans((5, 8)), [(6, 1)])
+
+
+async def test_the_newest_proven_bar_may_be_stored_or_on_its_way():
+    with opened(":memory:") as store:
+        archive = archive_of(store)
+        assert await archive.newest_proven(MARKET, M1, opens(9)) is None
+        await archive.put(full(0, 3))
+        assert await archive.newest_proven(MARKET, M1, opens(9)) == opens(2)
+        await flush(archive)
+        assert await archive.newest_proven(MARKET, M1, opens(9)) == opens(2)
+        await archive.put(piece(5, 8, [6]))
+        found = [await archive.newest_proven(MARKET, M1, opens(slot)) for slot in (2, 6, 7)]
+        assert found == [opens(1), opens(2), opens(6)]
+        await archive.put(piece(-9, -3, [-8]))
+        assert await archive.newest_proven(MARKET, M1, opens(2)) == opens(1)
 
 
 async def test_series_are_read_each_by_itself():
@@ -301,3 +321,50 @@ async def test_a_read_that_is_given_up_leaves_nothing_behind(autojump_clock):
                 await read(archive)
             assert scope.cancelled_caught
         assert archive._followers == {}
+
+
+# -- looking through all of it ----------------------------------------------------------------------------------------
+
+
+async def test_a_check_that_is_cancelled_ends_in_the_middle_of_a_statement(tmp_path: Path):
+    """Without being stopped, it would look at nothing but numbers for ever."""
+    with opened(tmp_path / "history.db") as store:
+        store.write([full(0, 10)], now_ms=1)
+        begun = threading.Event()
+
+        def for_ever(conn: sqlite3.Connection) -> Iterator[Finding]:
+            begun.set()
+            conn.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+            ).fetchall()
+            yield from ()
+
+        archive = archive_of(store, in_threads())
+        async with trio.open_nursery() as nursery:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(reading, "findings", for_ever)
+                with trio.fail_after(30):
+                    nursery.start_soon(archive.check)
+                    await trio.to_thread.run_sync(begun.wait)
+                    nursery.cancel_scope.cancel()
+        assert nursery.cancel_scope.cancelled_caught
+        assert (await archive.check()).bars == 10
+
+
+async def test_a_check_that_is_refused_says_why():
+    with opened(":memory:") as store:
+        archive = archive_of(store)
+        assert (await archive.check()).is_well
+    with pytest.raises(StoreError, match="it has been closed"):
+        await archive.check()
+
+
+async def test_a_check_that_fails_in_the_middle_says_why_and_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch):
+    def broken(conn: sqlite3.Connection) -> Iterator[Finding]:
+        conn.execute("SELECT * FROM nowhere")
+        yield from ()
+
+    with opened(":memory:") as store:
+        monkeypatch.setattr(reading, "findings", broken)
+        with pytest.raises(StoreError, match="no such table: nowhere"):
+            await archive_of(store).check()

@@ -12,13 +12,14 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_pages import SETTLED, Bench, Market, bench_of, slot_of, slots_of, spans
 from store.paper_store import EVER, M1, MARKET, full, opened, opens
 from trio.testing import MockClock
 
-from marketpipe.actors.backfill import Job
+from marketpipe.actors.job import Job
+from marketpipe.config import Collecting
 from marketpipe.core.progress import JobState, Progress
 from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
@@ -190,12 +191,12 @@ async def test_a_market_that_fails_does_not_hold_the_others_up(autojump_clock):
 async def test_two_jobs_over_the_same_range_ask_once(autojump_clock):
     async with bench_of() as bench:
         one = bench.job(0, SETTLED)
-        await trio.sleep(0.03)
+        await trio.sleep(0.05)
         other = bench.job(500, 2500)
         reports = [await one.wait(), await other.wait()]
         assert [report.state for report in reports] == [JobState.DONE] * 2
         # The batcher, which is not here, joins what is asked twice at the same moment.
-        assert len({request.to_ms for request in bench.asked}) == 15 + 1
+        assert len({request.to_ms for request in bench.asked}) <= 15 + 1
         await whole(bench, 0, SETTLED)
 
 
@@ -446,6 +447,19 @@ async def test_what_others_have_proven_while_it_was_waiting_to_try_again_is_no_f
         assert (report.state, report.parts[0].error) == (JobState.DONE, None)
 
 
+async def test_what_others_have_proven_ends_the_waiting_at_once(autojump_clock):
+    """Nobody waits for a pause to end after which there would be nothing to ask."""
+    async with bench_of(Market(ill=lambda request: DOWN.copy()), at_once=3, retry_cap_s=3600.0) as bench:
+        job = bench.job(0, 600)
+        await trio.sleep(20_000)
+        bench.archive.add(full(0, 300))
+        await trio.sleep(2)
+        assert not job.is_over
+        bench.archive.add(full(300, 600))
+        with trio.fail_after(2):
+            assert (await job.wait()).state is JobState.DONE
+
+
 # -- paused, resumed, cancelled, left -----------------------------------------------------------------------------
 
 
@@ -535,11 +549,47 @@ async def test_a_job_may_be_cancelled(when: str, autojump_clock):
         if refuses is not None:
             await trio.sleep(50)
         job.cancel()
-        with trio.fail_after(0.1):
+        # What is kept is given as long as leaving would take.
+        with trio.fail_after(Collecting().leave_s + 0.1):
             assert (await job.wait()).state is JobState.CANCELLED
         if refuses is not None:
             refuses.stop()
         assert (await bench.stored()).length == job.snapshot().done * 60_000
+
+
+async def test_all_that_a_cancelled_job_has_fetched_is_stored_when_that_is_told(autojump_clock):
+    """The last rows too, which were still waiting for company."""
+    async with bench_of(at_once=1) as bench:
+        job = bench.job(0, 30, series_of(*MARKETS))
+        await trio.sleep(0.05)
+        job.cancel()
+        report = await job.wait()
+        assert [part.bars for part in report.parts] == [30, 30, 0]
+        for part in report.parts:
+            assert bench.store.coverage(part.market, M1, *EVER).length == part.done * 60_000
+
+
+async def test_all_that_a_cancelled_job_has_fetched_is_stored_though_the_pipeline_is_left_too(autojump_clock):
+    with opened(":memory:") as store:
+        close, store.close = store.close, lambda: None  # type: ignore[method-assign]
+        seen: list[tuple[int, int]] = []
+
+        async def wait(job: Job) -> None:
+            parts = (await job.wait()).parts
+            seen.extend((part.done * 60_000, store.coverage(part.market, M1, *EVER).length) for part in parts)
+
+        async def slowly(call: Callable[..., Any], *args: Any) -> Any:
+            await trio.sleep(0.5)
+            return call(*args)
+
+        async with trio.open_nursery() as beside, bench_of(at_once=1, store=store) as bench:
+            bench.archive.writer._run = slowly
+            job = bench.job(0, 30, series_of(*MARKETS))
+            beside.start_soon(wait, job)
+            await trio.sleep(0.05)
+            job.cancel()
+        assert seen == [(30 * 60_000,) * 2, (30 * 60_000,) * 2, (0, 0)]
+        store.close = close  # type: ignore[method-assign]
 
 
 @attrs.define(eq=False)
@@ -591,7 +641,8 @@ def test_a_job_may_be_paused_and_resumed_at_any_instant():
             with trio.move_on_after(60):
                 await job.wait()
             if asked and not job.is_over:
-                assert len(bench.asked) <= asked[0] + 3  # those that were on their way to the exchange
+                # Those that were on their way to the exchange, each with what may have to confirm it.
+                assert len(bench.asked) <= asked[0] + 2 * 3
                 assert job.snapshot().state is JobState.PAUSED
                 job.resume()
             assert (await job.wait()).state is JobState.DONE
@@ -609,7 +660,7 @@ def test_a_job_may_be_cancelled_at_any_instant_and_the_same_one_continues():
             job = bench.job(100, 1500, series_of(MARKET, "KRW-ETH"))
             at.act = job.cancel
             report = await job.wait()
-            stored = {market: await bench.stored(market) for market in (MARKET, "KRW-ETH")}
+            stored = {market: bench.store.coverage(market, M1, *EVER) for market in (MARKET, "KRW-ETH")}
             for part in report.parts:
                 assert slots_missing_of(stored[part.market]) == part.slots - part.done or not part.slots
             before = len(bench.asked)
@@ -748,6 +799,7 @@ async def test_jobs_that_have_not_ended_are_told_of(autojump_clock):
 ERRORS = st.sampled_from([None, DOWN, BadPayload("nonsense"), RateLimited("429", retry_after_s=1.0)])
 
 
+@settings(max_examples=max(50, settings.default.max_examples // 2))
 @given(
     traded=st.lists(st.sampled_from([1, 2, 7, 50, 1000]), min_size=30, max_size=30),
     jobs=st.lists(st.tuples(st.integers(0, 29), st.integers(1, 30), st.floats(0, 1)), min_size=1, max_size=4),
@@ -799,3 +851,23 @@ def test_whatever_happens_to_some_jobs_what_is_stored_is_true_and_what_they_say_
             assert bench.archive._followers == {}
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+# -- a file that is moved or deleted ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept_rows", [300, 100_000])
+async def test_a_job_ends_when_its_file_is_gone_and_says_so(kept_rows: int, tmp_path: Path, autojump_clock):
+    """Whether it waits for room at that moment, or for the last bars to be stored."""
+    path = tmp_path / "history.db"
+    store = opened(path)
+    async with bench_of(Market(delay_s=lambda request: 0.5), store=store, kept_rows=kept_rows, at_once=3) as bench:
+        job = bench.job(0, SETTLED)
+        await trio.sleep(1.2)
+        path.unlink()
+        with pytest.raises(StoreError, match="has been moved or deleted"), trio.fail_after(300):
+            await job.wait()
+        assert job.snapshot().state is JobState.FAILED
+        again = bench.job(0, SETTLED)
+        again.cancel()
+        assert (await again.wait()).state is JobState.CANCELLED

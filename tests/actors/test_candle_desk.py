@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from marketpipe.actors.candle_desk import CandleDesk
 from marketpipe.actors.deduplicator import BarMessage, BarPage, Deduplicator, Doubt, Forget, LiveBars, Proven
 from marketpipe.actors.hub import Hub, Subscription
 from marketpipe.core import timeframes
+from marketpipe.core.history import Piece
 from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Frame, Line, Topic
@@ -97,12 +98,12 @@ def shows(request: CandlesRequest) -> tuple[Candle, ...]:
 
 
 @asynccontextmanager
-async def at_work() -> AsyncIterator[Bench]:
+async def at_work(archive: Callable[[Piece], object] | None = None) -> AsyncIterator[Bench]:
     sent: list[BarMessage] = []
     rest, hub = Rest(shows), Hub()
     async with asking(rest) as asker, trio.open_nursery() as nursery:
         listener = hub.attach((BTC, ETH, BTC_3M), policy="drop-oldest", depth=1000)
-        yield Bench(CandleDesk(asker, hub, sent.append, now_ms), hub, rest, sent, listener, nursery)
+        yield Bench(CandleDesk(asker, hub, sent.append, now_ms, archive), hub, rest, sent, listener, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -645,3 +646,40 @@ async def test_of_a_very_long_hole_only_the_newest_bars_are_read_and_that_is_sai
         audit(bench, BTC)
         await trio.sleep(2)
         assert len(bench.rest.asked) == 1, "nor is it tried for ever"
+
+
+# -- what is kept of it -----------------------------------------------------------------------------------------
+
+
+async def kept_of(spoil: Callable[[tuple[Candle, ...]], tuple[Candle, ...]]) -> list[Piece]:
+    """What the archive gets when minutes are read again that ``spoil`` has changed."""
+    kept: list[Piece] = []
+    async with at_work(kept.append) as bench:
+        whole = bench.rest.answer
+        bench.rest.answer = lambda key: spoil(whole(key))
+        bench.connect(BTC)
+        bench.take(frame(BTC))
+        await trio.sleep(10)
+        bench.lose(BTC)
+        await trio.sleep(300)
+        bench.connect(BTC)
+        await trio.sleep(60)
+    return kept
+
+
+async def test_minutes_that_are_read_again_are_kept_as_they_were_shown(autojump_clock):
+    (piece,) = await kept_of(lambda page: page)
+    assert piece.start_ms == piece.shown_ms == piece.bars[0].open_ms == timeframes.floor(M1, at(7))
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+async def test_what_was_read_again_and_not_shown_is_a_conclusion(rows: int, autojump_clock):
+    """So that no stored bar is lost to a page that lacks rows."""
+    (piece,) = await kept_of(lambda page: page[:rows])
+    assert piece.start_ms == timeframes.floor(M1, at(7))
+    assert piece.shown_ms == (piece.bars[0].open_ms if piece.bars else piece.end_ms)
+    assert piece.is_concluded
+
+
+async def test_nothing_impossible_is_kept(autojump_clock):
+    assert await kept_of(lambda page: tuple(attrs.evolve(bar, volume=Decimal(-1)) for bar in page)) == []

@@ -701,3 +701,69 @@ async def test_a_database_that_is_read_only_takes_nothing_and_says_so(autojump_c
             assert (status.rows_kept, status.rows_let_go, status.failures, status.trouble) == (0, 0, 0, "")
         assert view.coverage(MARKET, M1, *EVER).length == 0
         assert view.failures(MARKET, M1) == ()
+
+
+# -- a file that is moved or deleted ----------------------------------------------------------------------------------
+
+
+async def test_nobody_waits_for_a_file_that_has_been_moved_and_its_return_is_seen(tmp_path: Path, autojump_clock):
+    path, elsewhere = tmp_path / "history.db", tmp_path / "elsewhere.db"
+    with opened(path) as store:
+        async with writing(store, kept_rows=300) as writer:
+            await writer.put(full(0, 10))
+            await writer.stored()
+            path.rename(elsewhere)
+            for put in range(2):  # the second one when it is known already
+                await writer.put(full(10 + put, 11 + put))
+                with pytest.raises(StoreError, match="has been moved or deleted"):
+                    await writer.stored()
+            with pytest.raises(StoreError, match="has been moved or deleted"):
+                await writer.put(full(20, 320))
+            assert writer.status().rows_kept == 302
+            assert "has been moved or deleted" in writer.status().trouble
+            elsewhere.rename(path)
+            await trio.sleep(60)
+            await writer.stored()
+            assert writer.status().trouble == ""
+        assert covered(store) == [(0, 12), (20, 320)]
+
+
+async def test_those_who_wait_already_are_told_that_the_file_has_gone(tmp_path: Path, autojump_clock):
+    path = tmp_path / "history.db"
+    with opened(path) as store:
+        async with writing(store) as writer:
+            path.unlink()
+            refused: list[StoreError] = []
+
+            async def wait(slot: int) -> None:
+                await writer.put(full(slot, slot + 1))
+                with pytest.raises(StoreError, match="has been moved or deleted") as caught:
+                    await writer.stored()
+                refused.append(caught.value)
+
+            async with trio.open_nursery() as waiting:
+                for slot in range(3):
+                    waiting.start_soon(wait, slot)
+            assert len({*map(id, refused)}) == 3
+
+
+async def test_a_disk_that_is_full_is_waited_for(autojump_clock):
+    store = Paper(trouble=FULL_DISK)
+    async with writing(store) as writer:
+        await writer.put(full(0, 3))
+        with trio.move_on_after(600) as patience:
+            await writer.stored()
+        assert patience.cancelled_caught
+        store.trouble = ""
+        await writer.stored()
+
+
+async def test_what_was_stored_otherwise_is_told(autojump_clock, caplog):
+    async with writing(Paper()) as writer:
+        await writer.put(full(0, 3))
+        await writer.stored()
+        assert "stored otherwise" not in caplog.text
+        await writer.put(piece(0, 3, [bar(0, 7), 2]))
+        await writer.stored()
+        assert writer.status().rows_amended == 2
+        assert "2 slots were stored otherwise; what was there is kept as evidence" in caplog.text

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 import marketpipe
+from marketpipe.cli import main
 
 # Long after anything should have happened; only a hang comes this far.
 HANG_S = 60
@@ -22,15 +24,25 @@ class CommandLine:
 
     command = (sys.executable, "-m", "marketpipe")
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Path) -> None:
         root = str(Path(marketpipe.__file__).parents[1])
+        # sqlite-utils imports pandas wherever it is installed, for a third of the time that a command takes; no command
+        # uses it, and most people do not have it.
+        (hidden / "pandas.py").write_text('raise ModuleNotFoundError("hidden by the tests", name="pandas")\n')
         # An unbuffered stdout may lose what a broken pipe did not take, and with it the error.
-        self.environment = {**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": ""}
+        self.environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{hidden}", "PYTHONUNBUFFERED": ""}
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.command, *args], env=self.environment, capture_output=True, text=True, timeout=HANG_S, check=False
         )
+
+    def call(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """The same in this process, where a command need not be started first: for one refusal of many kinds."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(args)
+        return subprocess.CompletedProcess([*self.command, *args], code, out.getvalue(), err.getvalue())
 
     @contextmanager
     def start(self, *args: str) -> Iterator[subprocess.Popen[str]]:
@@ -58,8 +70,8 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def cli() -> CommandLine:
-    return CommandLine()
+def cli(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    return CommandLine(tmp_path_factory.mktemp("hidden"))
 
 
 @pytest.fixture(scope="module")

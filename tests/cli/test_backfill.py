@@ -132,12 +132,19 @@ def test_an_address_where_nobody_answers_is_one_line_and_exit_code_1(cli, tmp_pa
     told(done, "could not connect to 127.0.0.1:1")
 
 
+def test_a_time_that_is_to_come_is_one_line_and_no_database_is_made(cli, tmp_path: Path):
+    folder = tmp_path / "new"
+    words = ["--start", "2090-01-01", "--store", str(folder / "x.db"), "--base-url", "http://127.0.0.1:1"]
+    told(cli.call("backfill", "KRW-BTC", "--timeframe", "1m,1d", *words), "no 1m or 1d bar has opened and ended in")
+    assert not folder.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.socket
 def test_what_is_no_database_of_ours_is_one_line_and_is_left_as_it_is(cli, base_url, tmp_path: Path):
     for name, (path, message) in refused_files(tmp_path).items():
         before = path.read_bytes() if path.is_file() else b""
-        done = cli.run("backfill", "KRW-BTC", "--start", "1h", "--store", str(path), "--base-url", base_url)
+        done = cli.call("backfill", "KRW-BTC", "--start", "1h", "--store", str(path), "--base-url", base_url)
         told(done, message)
         assert (path.read_bytes() if path.is_file() else b"") == before, name
 

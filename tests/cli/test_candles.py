@@ -10,6 +10,7 @@ from cli.collecting import connections, interrupted, lines_of, refused_files, re
 from click.testing import CliRunner
 
 from marketpipe.cli.app import cli as group
+from marketpipe.clock import SystemClock
 
 DAY = ["--start", "2026-09-01", "--end", "2026-09-02"]
 PNG = b"\x89PNG"
@@ -69,7 +70,44 @@ def test_what_was_never_asked_for_is_marked_in_a_picture_of_what_is_stored(cli, 
     assert 400 < len(lines_of(done.stdout)) <= 480
     done = cli.run("candles", "KRW-BTC", "--start", "2026-08-01", "--end", "2026-08-02", "--stored-only", *to)
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == "marketpipe: no bar there"
+    assert done.stderr.splitlines()[-1] == "marketpipe: no bar is known there"
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+def test_what_the_exchange_keeps_no_more_is_not_told_as_empty(cli, base_url, tmp_path: Path):
+    words = ["candles", "KRW-BTC", "--timeframe", "1s", "--base-url", base_url]
+    hour = ["--start", "2400h", "--end", "2399h"]
+    line = "marketpipe: KRW-BTC 1s: {} slots cannot be known: the exchange keeps them no more"
+    done = cli.run(*words, *hour)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [line.format("3,600"), "marketpipe: no bar is known there"]
+    done = cli.run(*words, *hour, "--table")
+    assert done.stdout.split("\n")[0].strip() == "KRW-BTC 1s: no bar is known there"
+    assert done.stderr.splitlines() == [line.format("3,600")]
+    done = cli.run(*words, "--end", "2399h", "--count", "30")
+    assert done.stderr.splitlines() == [line.format("30"), "marketpipe: no bar is known there"]
+    start_ms = SystemClock().now_ms() // 1000 * 1000 - 2_400 * 3_600_000
+    done = cli.run(*words, "--start", str(start_ms), "--count", "30")
+    first, *_ = bars = lines_of(done.stdout)
+    assert len(bars) == 30
+    slots = int(done.stderr.split()[3].replace(",", ""))
+    assert done.stderr == line.format(f"{slots:,}") + "\n"
+    assert 3_600 < slots <= (first["open_ms"] - start_ms) // 1000
+    done = cli.run(*words, "--count", "30")
+    assert (len(lines_of(done.stdout)), done.stderr) == (30, "")
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+def test_what_the_exchange_keeps_no_more_is_marked_in_a_picture(cli, base_url, tmp_path: Path):
+    words = ["candles", "KRW-BTC", "--timeframe", "1s", "--plot", str(tmp_path / "btc.html"), "--base-url", base_url]
+    (first, *_) = lines_of(cli.run(*words[:-4], "--base-url", base_url, "--start", "2400h", "--count", "1").stdout)
+    hour = ["--start", str(first["open_ms"] - 3_600_000), "--end", str(first["open_ms"] + 600_000)]
+    done = cli.run(*words, *hour)
+    assert (done.returncode, done.stdout) == (0, f"{words[5]}\n")
+    assert done.stderr.startswith("marketpipe: KRW-BTC 1s: 3,")
+    assert "not fetched: 1 h" in (tmp_path / "btc.html").read_text()
 
 
 @pytest.mark.slow
@@ -103,11 +141,20 @@ def test_without_a_bar_there_is_no_picture(cli, base_url, tmp_path: Path):
     assert not page.exists()
 
 
+@pytest.mark.parametrize("form", [[], ["--plot", "btc.html"]])
+def test_what_is_stored_of_no_database_is_one_line_and_none_is_made(cli, tmp_path: Path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    missing = tmp_path / "typo" / "x.db"
+    done = cli.call("candles", "KRW-BTC", *DAY, "--stored-only", *form, "--store", str(missing))
+    told(done, f"{missing}: there is no database")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.socket
 def test_what_is_no_database_of_ours_is_one_line(cli, base_url, tmp_path: Path):
     for path, message in refused_files(tmp_path).values():
-        told(cli.run("candles", "KRW-BTC", "--store", str(path), "--base-url", base_url), message)
+        told(cli.call("candles", "KRW-BTC", "--store", str(path), "--base-url", base_url), message)
 
 
 @pytest.mark.slow

@@ -70,11 +70,13 @@ def test_nobody_has_to_answer_for_it(cli, base_url, path: Path):
     told(cli.run("doctor", "--store", str(path)), "holds the data of http://127.0.0.1:1, not of https://api.upbit.com")
 
 
-def test_a_hole_is_found_filled_and_then_all_is_well(cli, base_url, path: Path, collected: Path):
+def test_a_hole_is_told_as_no_illness_and_filled_by_a_repair(cli, base_url, path: Path, collected: Path):
     with_a_hole(path)
     done = cli.run(*words(path, base_url, "--table"))
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(f"{path}: 120 slots missing in between; --repair mends that\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" bars; 120 slots in between never fetched: --repair fetches them\n")
+    *_, verdict = lines_of(cli.run(*words(path, base_url)).stdout)
+    assert (verdict["is_well"], verdict["is_whole"], verdict["slots_missing"]) == (True, False, 120)
     done = cli.run(*words(path, base_url, "--repair", "--table"))
     assert (done.returncode, done.stderr) == (0, "")
     assert " read (2 requests" in done.stdout
@@ -117,7 +119,7 @@ def test_a_repair_needs_somebody_who_answers(cli, path: Path):
     edit(path, "UPDATE meta SET value = 'http://127.0.0.1:1'")
     done = cli.run(*words(path, "http://127.0.0.1:1", "--repair", "--table"))
     assert done.returncode == 1
-    assert "120 slots missing in between" in done.stdout
+    assert "120 slots in between never fetched" in done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith("marketpipe: could not connect to 127.0.0.1:1")
 
@@ -142,7 +144,7 @@ def test_where_there_is_no_database_none_is_made(cli, base_url, tmp_path: Path):
 def test_what_is_no_database_of_ours_is_one_line_and_is_left_as_it_is(cli, base_url, tmp_path: Path):
     for path, message in refused_files(tmp_path).values():
         before = path.read_bytes() if path.is_file() else b""
-        told(cli.run(*words(path, base_url, "--repair")), message)
+        told(cli.call(*words(path, base_url, "--repair")), message)
         assert (path.read_bytes() if path.is_file() else b"") == before
 
 

@@ -9,14 +9,18 @@ import re
 import signal
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from cli.collecting import HANG_S, lines_of, refused_files, requests, strike, told, until
 from click.testing import CliRunner
+from store import paper_store
 from terminal import at_a_terminal
 
 from marketpipe.cli.app import cli as group
+from marketpipe.models import Candle
+from marketpipe.store.sqlite import SqliteStore
 
 DAY = ["--start", "2026-09-01", "--end", "2026-09-02"]
 
@@ -77,8 +81,37 @@ def test_several_timeframes_follow_each_other(cli, base_url):
 @pytest.mark.slow
 @pytest.mark.socket
 def test_a_bar_that_is_running_is_left_out(cli, base_url):
-    done = cli.run("export", "KRW-BTC", "--timeframe", "1y", "--start", "1h", "--base-url", base_url)
-    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 1, "")
+    done = cli.run("export", "KRW-BTC", "--timeframe", "1y", "--start", "2024-01-01", "--base-url", base_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    (running,) = lines_of(
+        cli.run("candles", "KRW-BTC", "--timeframe", "1y", "--count", "1", "--base-url", base_url).stdout
+    )
+    opens = [int(row["open_ms"]) for row in csv.DictReader(io.StringIO(done.stdout))]
+    assert opens
+    assert max(opens) < running["open_ms"]
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+def test_what_the_exchange_keeps_no_more_is_told(cli, base_url, tmp_path: Path):
+    target, to = tmp_path / "bars.csv", ["--store", str(tmp_path / "x.db"), "--base-url", base_url]
+    hour = ["--timeframe", "1s,1m", "--start", "2400h", "--end", "2399h"]
+    done = cli.run("export", "KRW-BTC", *hour, *to, "-o", str(target))
+    assert (done.returncode, done.stdout) == (0, f"60 bars in {target}\n")
+    assert done.stderr == "marketpipe: KRW-BTC 1s: 3,600 slots cannot be known: the exchange keeps them no more\n"
+
+
+def test_a_time_that_is_to_come_is_one_line_and_nothing_is_written(cli, tmp_path: Path):
+    words = ["--start", "2090-01-01", "-o", str(tmp_path / "x.csv"), "--store", str(tmp_path / "new" / "x.db")]
+    told(cli.call("export", "KRW-BTC", *words), "no 1m bar has opened and ended in that time yet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_stored_of_no_database_is_one_line_and_none_is_made(cli, tmp_path: Path):
+    missing = tmp_path / "typo" / "x.db"
+    words = [*DAY, "--stored-only", "-o", str(tmp_path / "x.csv"), "--store", str(missing)]
+    told(cli.call("export", "KRW-BTC", *words), f"{missing}: there is no database")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -99,6 +132,36 @@ def test_stored_only_asks_nobody_and_says_what_is_missing(cli, base_url, tmp_pat
     done = cli.run("export", "KRW-BTC", *half, "--stored-only", *to)
     assert (done.returncode, done.stdout, done.stderr) == (0, whole.stdout, "")
     assert requests(base_url) == asked
+
+
+@pytest.mark.slow
+def test_however_many_bars_are_stored_few_are_in_memory_at_once(cli, tmp_path: Path, monkeypatch):
+    path, read = tmp_path / "x.db", []
+    with paper_store.opened(path, "http://127.0.0.1:1") as store:
+        store.write([paper_store.full(-20_100, -10_000), paper_store.full(-9_000, -100)], now_ms=1)
+
+    def bars(store: SqliteStore, *args: Any, **options: Any) -> tuple[Candle, ...]:
+        found = bars_of(store, *args, **options)
+        read.append(len(found))
+        return found
+
+    bars_of = SqliteStore.bars
+    monkeypatch.setattr(SqliteStore, "bars", bars)
+    stretch = ["--start", str(paper_store.opens(-20_100)), "--end", str(paper_store.opens(-100))]
+    words = [
+        "--stored-only",
+        "-o",
+        str(tmp_path / "x.csv"),
+        "--store",
+        str(path),
+        "--base-url",
+        "http://127.0.0.1:1",
+    ]
+    done = cli.call("export", "KRW-BTC", *stretch, *words)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "19,000")
+    assert " 1,000 slots between " in done.stderr
+    assert sum(read) >= 19_000
+    assert max(read) <= 5_000
 
 
 @pytest.mark.slow
@@ -144,7 +207,7 @@ def test_an_address_where_nobody_answers_is_one_line(cli, tmp_path: Path):
 @pytest.mark.socket
 def test_what_is_no_database_of_ours_is_one_line(cli, base_url, tmp_path: Path):
     for path, message in refused_files(tmp_path).values():
-        told(cli.run("export", "KRW-BTC", *DAY, "--store", str(path), "--base-url", base_url), message)
+        told(cli.call("export", "KRW-BTC", *DAY, "--store", str(path), "--base-url", base_url), message)
 
 
 @pytest.mark.slow

@@ -34,10 +34,43 @@ def test_no_digit_of_a_price_is_lost(number):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [("999", "999"), ("1234", "1.234K"), ("302618658763", "302.6B"), ("2.5E12", "2.5T"), ("0.3", "0.3")],
+    [
+        ("999", "999"),
+        ("1234", "1.234K"),
+        ("302618658763", "302.6B"),
+        ("2.5E12", "2.5T"),
+        ("0.3", "0.3"),
+        ("0.00001234567", "0.00001235"),
+        ("8E-8", "0.00000008"),
+        ("6E+10", "60B"),
+        ("1E+3", "1K"),
+        ("-2E+5", "-200K"),
+        ("0E+7", "0"),
+        ("0.00000000", "0"),
+        ("100.00000000", "100"),
+        ("999.96", "1K"),
+        ("999960000", "1B"),
+        ("1234567E12", "1,235,000T"),
+    ],
 )
 def test_a_sum_is_shown_in_four_digits(number, text):
     assert figures.amount(Decimal(number)) == text
+
+
+@given(st.decimals(min_value=-(10**16), max_value=10**16, places=8), st.integers(0, 3))
+def test_a_sum_is_shown_alike_however_its_zeros_are_written(number, exponent):
+    text = figures.amount(number)
+    assert set(text) <= set("-0123456789,.KMBT")
+    assert figures.amount(number.normalize()) == text
+    assert figures.amount(number.quantize(Decimal(1).scaleb(-8 - exponent))) == text
+
+
+@given(st.decimals(min_value=-(10**16), max_value=10**16, places=8))
+def test_a_sum_loses_no_more_than_its_fifth_digit(number):
+    text = figures.amount(number).replace(",", "")
+    scales = {"K": 3, "M": 6, "B": 9, "T": 12}
+    shown = Decimal(text.rstrip("KMBT")).scaleb(scales.get(text[-1], 0))
+    assert abs(shown - number) <= abs(number) * Decimal("0.0005")
 
 
 @pytest.mark.parametrize(("fraction", "text"), [("-0.0112", "-1.12 %"), ("0.5", "+50.00 %"), ("0", "0.00 %")])

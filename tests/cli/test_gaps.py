@@ -70,8 +70,7 @@ def test_a_cost_is_told_in_requests_and_in_time_at_the_limit(requests, words):
 @pytest.mark.slow
 @pytest.mark.socket
 def test_a_stretch_that_nobody_asked_for_and_then_what_is_left_of_it(cli, base_url, tmp_path: Path):
-    to = ["--store", str(tmp_path / "x.db"), "--base-url", base_url]
-    done = cli.run("gaps", "krw-btc,KRW-BTC", "KRW-ETH", "--timeframe", "1m,1h", *DAY, *to)
+    done = cli.run("gaps", "krw-btc,KRW-BTC", "KRW-ETH", "--timeframe", "1m,1h", *DAY, "--base-url", base_url)
     assert (done.returncode, done.stderr) == (0, "")
     rows = lines_of(done.stdout)
     assert [(row["market"], row["timeframe"], row["pending"]) for row in rows] == [
@@ -79,6 +78,7 @@ def test_a_stretch_that_nobody_asked_for_and_then_what_is_left_of_it(cli, base_u
     ]  # fmt: skip
     assert (rows[0]["requests"], rows[0]["seconds"]) == (8, 0.8)
     half = ["--start", "2026-09-01T06:00Z", "--end", "2026-09-01T18:00Z"]
+    to = ["--store", str(tmp_path / "x.db"), "--base-url", base_url]
     assert cli.run("backfill", "KRW-BTC", *half, *to).returncode == 0
     asked = requests(base_url)
     (row,) = lines_of(cli.run("gaps", "KRW-BTC", *DAY, *to).stdout)
@@ -112,9 +112,8 @@ def test_for_people_it_is_a_table_with_attempts_and_reasons(cli, base_url, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.socket
-def test_nobody_has_to_answer_for_it(cli, tmp_path: Path):
-    to = ["--store", str(tmp_path / "x.db"), "--base-url", "http://127.0.0.1:1"]
-    done = cli.run("gaps", "KRW-BTC", *DAY, *to)
+def test_nobody_has_to_answer_for_it(cli):
+    done = cli.run("gaps", "KRW-BTC", *DAY, "--base-url", "http://127.0.0.1:1")
     assert (done.returncode, done.stderr) == (0, "")
     assert lines_of(done.stdout)[0]["pending"] == 1_440
 
@@ -136,7 +135,22 @@ def test_what_cannot_be_meant_is_one_line(cli, args, message):
 @pytest.mark.socket
 def test_what_is_no_database_of_ours_is_one_line(cli, tmp_path: Path):
     for path, message in refused_files(tmp_path).values():
-        told(cli.run("gaps", "KRW-BTC", "--start", "1d", "--store", str(path)), message)
+        told(cli.call("gaps", "KRW-BTC", "--start", "1d", "--store", str(path)), message)
+
+
+def test_where_there_is_no_database_none_is_made_and_one_line_says_so(cli, tmp_path: Path):
+    missing = tmp_path / "typo" / "deep" / "x.db"
+    told(cli.call("gaps", "KRW-BTC", *DAY, "--store", str(missing)), f"{missing}: there is no database")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+def test_a_timeframe_without_a_settled_bar_is_told_and_the_others_are_shown(cli):
+    words = ["--timeframe", "1y,1m", "--start", "1h", "--base-url", "http://127.0.0.1:1"]
+    done = cli.call("gaps", "KRW-BTC", *words)
+    assert (done.returncode, done.stderr) == (0, "marketpipe: no 1y bar has opened and ended in that time yet\n")
+    assert [row["timeframe"] for row in lines_of(done.stdout)] == ["1m"]
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe.cli.stretch import GRACE_MS, Stretch
+from marketpipe.cli.stretch import GRACE_MS, Stretch, refuse_what_is_to_come
+from marketpipe.clock import SystemClock
 from marketpipe.core import timeframes
 from marketpipe.core.bars import GRACE_MS as THEIRS
 from marketpipe.core.timeframes import Timeframe
 
 NOW_MS = 1_790_166_896_789  # 12:34:56
+FUTURE_MS = 3_786_912_000_000  # 2090
 M1 = Timeframe.M1
 
 
@@ -39,6 +41,26 @@ def test_a_slot_that_has_just_ended_has_not_settled():
     assert stretch.settled(M1, minute_ms + GRACE_MS - 1)[1] == minute_ms - 60_000
     assert stretch.settled(M1, minute_ms + GRACE_MS)[1] == minute_ms
     assert GRACE_MS == THEIRS
+
+
+def test_of_which_timeframes_no_bar_has_settled():
+    stretch = Stretch((M1, Timeframe.H1, Timeframe.D1), at("12:10"), None)
+    assert stretch.unsettled(NOW_MS) == (Timeframe.H1, Timeframe.D1)
+    assert stretch.unsettled(at("12:10")) == stretch.timeframes
+    assert stretch.unsettled(NOW_MS + 2 * 86_400_000) == ()
+
+
+def test_a_stretch_without_a_settled_bar_is_refused(capsys):
+    with pytest.raises(ValueError, match=r"^no 1m or 1h bar has opened and ended in that time yet$"):
+        refuse_what_is_to_come(Stretch((M1, Timeframe.H1), FUTURE_MS, None))
+    refuse_what_is_to_come(Stretch((M1, Timeframe.H1), NOW_MS - 86_400_000, NOW_MS))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_where_only_some_timeframes_have_no_settled_bar_a_line_says_which(capsys):
+    now_ms = SystemClock().now_ms()
+    refuse_what_is_to_come(Stretch((M1, Timeframe.Y1), now_ms - 3_600_000, None))
+    assert capsys.readouterr() == ("", "marketpipe: no 1y bar has opened and ended in that time yet\n")
 
 
 @given(st.sampled_from(list(Timeframe)), st.integers(0, 2 * NOW_MS), st.none() | st.integers(0, 2 * NOW_MS))

@@ -80,12 +80,18 @@ def test_a_series_is_counted_with_its_holes():
     assert (check.holes, check.slots_missing, check.bars) == (((at(3), at(5)),), 2, 5)
 
 
-def test_all_is_well_without_a_finding_and_without_a_hole():
-    assert StoreCheck("x.db", (series(), series()), ()).is_well
-    assert StoreCheck("x.db", (), ()).is_well
-    assert not StoreCheck("x.db", (series((at(1), at(2))),), ()).is_well
-    assert not StoreCheck("x.db", (series(),), (Found("MISCOUNTED"),)).is_well
-    assert StoreCheck("x.db", (series(), series()), ()).bars == 10
+def test_all_is_well_where_nothing_is_wrong_and_a_hole_is_nothing_wrong():
+    """It may have been left on purpose: two stretches were wanted, and what lies between them was not."""
+    whole, holed = series(), series((at(1), at(2)))
+    for listed, is_whole in (((), True), ((whole, whole), True), ((whole, holed), False)):
+        check = StoreCheck("x.db", listed, ())
+        assert (check.is_well, check.is_whole) == (True, is_whole)
+        assert not StoreCheck("x.db", listed, (Found("MISCOUNTED"),)).is_well
+
+
+def test_bars_and_missing_slots_of_all_series_are_counted():
+    check = StoreCheck("x.db", (series((at(1), at(2))), series((at(1), at(2)))), ())
+    assert (check.bars, check.slots_missing) == (10, 2)
 
 
 def test_holes_and_wrong_rows_are_asked_for_once():

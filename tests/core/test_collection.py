@@ -13,7 +13,6 @@ from paper_exchange import NOW_MS, bar, final
 from marketpipe.core import timeframes
 from marketpipe.core.collection import CollectionState, CollectionSummary, summed_up
 from marketpipe.core.planning import pages_at_most
-from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import Span, SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.models import Candle
@@ -44,9 +43,8 @@ class Known:
     lost: list[Lost]
 
     def summed_up(self) -> CollectionSummary:
-        shelf = Shelf(self.timeframe)
-        shelf.lay(SpanSet.of(*self.proven), self.bars)
-        return summed_up(MARKET, self.timeframe, self.span, shelf, self.lost)
+        opens = [bar.open_ms for bar in self.bars]
+        return summed_up(MARKET, self.timeframe, self.span, SpanSet.of(*self.proven), opens, self.lost)
 
     def state(self, open_ms: int) -> CollectionState:
         """A slot that is proven or failed in part only, is not."""
@@ -114,6 +112,16 @@ def test_a_summary_has_its_range_and_the_failures_it_was_given(known: Known):
     assert summary.failures == tuple(known.lost)
 
 
+def test_bars_up_to_the_end_of_what_is_known_leave_nothing_empty_there():
+    bars = tuple(final(bar(Timeframe.M1, minute * 60_000, NOW_MS)) for minute in (0, 3, 4))
+    known = Known(Timeframe.M1, (0, 300_000), [(0, 300_000)], bars, [])
+    assert list(known.summed_up().spans()) == [
+        (0, 60_000, COLLECTED),
+        (60_000, 180_000, EMPTY),
+        (180_000, 300_000, COLLECTED),
+    ]
+
+
 def test_what_was_proven_after_it_had_failed_is_a_failure_no_more():
     known = Known(Timeframe.M1, (0, 600_000), [(0, 300_000)], (), [Lost(0, 480_000)])
     assert [state for *_, state in known.summed_up().spans()] == [EMPTY, FAILED, PENDING]
@@ -135,7 +143,5 @@ def test_two_hundred_thousand_slots_in_forty_thousand_stretches_are_listed_at_on
     """One pass, whatever the number of stretches."""
     count = 20_000
     proven = SpanSet.of(*((slot * 600_000, slot * 600_000 + 60_000) for slot in range(count)))
-    shelf = Shelf(Timeframe.M1)
-    shelf.proven = proven
-    summary = summed_up(MARKET, Timeframe.M1, (0, count * 600_000), shelf, ())
+    summary = summed_up(MARKET, Timeframe.M1, (0, count * 600_000), proven, (), ())
     assert sum(1 for _ in summary.spans()) == 2 * count

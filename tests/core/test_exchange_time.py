@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe.core.exchange_time import ExchangeTime, SureTime
+from marketpipe.core.exchange_time import AnsweredTime, ExchangeTime, SureTime
 
 START_MS = 1_700_000_000_000  # the exchange's clock when ours reads 0; times here are whole milliseconds
 
@@ -387,3 +387,105 @@ def test_the_sure_time_is_never_ahead_of_anything_of_the_last_nine_minutes(told:
         sure.observe(believed_ms, now_s)
         offsets.append((now_s, believed_ms - now_s * 1000))
         assert all(sure.now_ms(now_s) <= offset + now_s * 1000 + 1 for at_s, offset in offsets if at_s > now_s - 540)
+
+
+def test_silence_makes_the_sure_time_forget_nothing_but_three_minutes_of_talk_do():
+    sure, hour_s = SureTime(), 3600.0
+    sure.observe(true_ms(0.0), 0.0)
+    for number, now_s in enumerate((hour_s, hour_s + 60.0, hour_s + 120.0)):
+        sure.observe(true_ms(now_s) + 60_000, now_s)
+        assert sure.now_ms(now_s) == true_ms(now_s) + (60_000 if number == 2 else 0)
+
+
+# -- of REST alone ------------------------------------------------------------------------------------------------
+
+
+def date_of(now_s: float, offset_ms: int = 0) -> int:
+    """The `Date` of an answer that was given at that time."""
+    return (true_ms(now_s) + offset_ms) // 1000 * 1000
+
+
+def answered(time: AnsweredTime, *offsets_ms: int, start_s: float, every_s: float = 1.0) -> list[int]:
+    """Answers whose dates are so far off, each 0.1 s after it was asked for; by how much each was believed to be."""
+    told = []
+    for number, offset_ms in enumerate(offsets_ms):
+        now_s = start_s + number * every_s
+        at_ms = time.answered(date_of(now_s, offset_ms), now_s - 0.1, now_s)
+        assert at_ms is not None
+        assert at_ms <= date_of(now_s, offset_ms)
+        told.append(at_ms - true_ms(now_s))
+    return told
+
+
+def test_nothing_is_known_before_the_first_answer_and_its_date_is_all_there_is_after_it():
+    time = AnsweredTime()
+    assert time.now_ms(5.0) is None
+    assert time.answered(None, 4.0, 5.0) is None
+    assert time.answered(date_of(5.9), 5.8, 5.9) == date_of(5.9)
+    assert time.now_ms(65.9) == date_of(5.9) + 60_000
+
+
+def test_an_answer_without_a_date_was_given_after_it_was_asked_for():
+    time = AnsweredTime()
+    answered(time, 0, 0, start_s=1.0)
+    assert time.answered(None, 2.5, 3.5) == true_ms(2.5)
+
+
+@pytest.mark.parametrize("ahead_ms", [6_000, 60_000, 600_000, 86_400_000])
+@pytest.mark.parametrize("right", [0, 1, 5])
+def test_one_wrong_date_among_right_ones_moves_nothing(ahead_ms: int, right: int):
+    """Not even if it is the first, once another one has come; and it is believed itself no more than the others."""
+    time = AnsweredTime()
+    before = answered(time, *[0] * right, start_s=1.0)
+    (wrong,) = answered(time, ahead_ms, start_s=1.0 + right)
+    assert wrong <= (0 if right else ahead_ms)
+    after = answered(time, 0, 0, 0, start_s=2.0 + right)
+    assert {*before, *after} <= {0}
+    assert time.now_ms(100.0) is not None
+    assert -1_000 <= time.now_ms(4.0 + right) - true_ms(4.0 + right) <= 0
+
+
+def test_half_a_minute_of_wrong_dates_moves_nothing_even_after_an_hour_of_silence():
+    time = AnsweredTime()
+    answered(time, 0, 0, 0, start_s=1.0)
+    assert max(answered(time, *[600_000] * 30, start_s=3600.0)) <= 0
+    assert max(answered(time, *[0] * 30, start_s=3630.0)) <= 0
+
+
+def test_a_clock_that_stays_ahead_is_followed_after_ten_minutes():
+    time = AnsweredTime()
+    answered(time, 0, 0, start_s=1.0)
+    told = answered(time, *[600_000] * 700, start_s=10.0)
+    assert max(told[:540]) <= 0
+    assert set(told[660:]) == {600_000}
+
+
+def test_a_clock_that_stays_ahead_is_followed_though_it_is_seldom_asked():
+    time = AnsweredTime()
+    answered(time, 0, 0, start_s=1.0)
+    assert answered(time, *[600_000] * 4, start_s=3600.0, every_s=3600.0)[-1] == 600_000
+
+
+def test_an_answer_from_the_past_speaks_for_itself_alone():
+    time = AnsweredTime()
+    answered(time, 0, 0, start_s=1.0)
+    assert answered(time, -600_000, 0, start_s=3.0) == [-600_000, 0]
+
+
+dates = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 9), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+@given(dates)
+def test_true_dates_are_never_ahead_and_hardly_behind(answers: list[tuple[float, float, int]]):
+    """``answers``: what has passed, how long each took, and how long before it came it was dated."""
+    time, now_s, ways_s = AnsweredTime(), 0.0, []
+    for passed_s, took_s, way in answers:
+        now_s = round(now_s + passed_s + took_s, 3)
+        dated_s = now_s - took_s * way / 5
+        ways_s.append(took_s * way / 5)
+        at_ms = time.answered(date_of(dated_s), now_s - took_s, now_s)
+        assert at_ms is not None
+        assert at_ms <= date_of(dated_s)
+        now_ms = time.now_ms(now_s)
+        assert now_ms is not None
+        assert 0 <= true_ms(now_s) - now_ms <= 1_002 + max(ways_s) * 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import attrs
 import pytest
 from hypothesis import example, given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from paper_exchange import DAY_MS, GRACE_MS, NOW_MS, PAGE, CandleExchange, Story, bar, final, history, moments, stories
 
 from marketpipe.core import timeframes
-from marketpipe.core.history import Piece, first_slot, proven
+from marketpipe.core.history import Piece, first_slot, is_possible, proven, refuse_contradiction
 from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import BadPayload
@@ -73,15 +75,54 @@ def test_a_page_proves_as_many_slots_as_it_was_to_have_rows_at_least(story: Stor
 def test_a_full_page_proves_from_its_oldest_bar_on():
     piece = proven(CandlesRequest(MARKET, M1, 3, SETTLED_MS - 4 * MINUTE_MS), minutes(6, 8, 20), SETTLED_MS)
     assert piece == Piece(MARKET, M1, SETTLED_MS - 20 * MINUTE_MS, SETTLED_MS - 4 * MINUTE_MS, minutes(6, 8, 20)[::-1])
+    assert not piece.is_concluded
 
 
 def test_a_page_shorter_than_asked_proves_that_the_history_begins_there():
     piece = proven(CandlesRequest(MARKET, M1, 4, SETTLED_MS), minutes(6, 8, 20), SETTLED_MS)
-    assert piece == Piece(MARKET, M1, 0, SETTLED_MS, minutes(6, 8, 20)[::-1])
+    shown_ms = SETTLED_MS - 20 * MINUTE_MS
+    assert piece == Piece(MARKET, M1, 0, SETTLED_MS, minutes(6, 8, 20)[::-1], shown_ms=shown_ms)
+    assert piece.is_concluded
 
 
 def test_an_empty_page_proves_that_nothing_was_ever_traded_before():
-    assert proven(CandlesRequest(MARKET, M1, 1, SETTLED_MS), (), SETTLED_MS) == Piece(MARKET, M1, 0, SETTLED_MS, ())
+    piece = proven(CandlesRequest(MARKET, M1, 1, SETTLED_MS), (), SETTLED_MS)
+    assert piece == Piece(MARKET, M1, 0, SETTLED_MS, (), shown_ms=SETTLED_MS)
+
+
+def test_a_page_of_bars_that_have_not_settled_has_shown_nothing_of_what_has():
+    piece = proven(CandlesRequest(MARKET, M1, 2), minutes(0), SETTLED_MS)
+    assert piece == Piece(MARKET, M1, 0, SETTLED_MS, (), shown_ms=SETTLED_MS)
+
+
+@given(stories(now_ms=None), st.integers(1, PAGE), st.data())
+def test_what_is_not_shown_is_concluded_from_a_short_page_alone(story: Story, count: int, data: st.DataObject):
+    to_ms = data.draw(st.none() | moments(story.timeframe))
+    request = CandlesRequest(MARKET, story.timeframe, count, to_ms)
+    page = CandleExchange(story.bars, PAGE).page(request)
+    piece = proven(request, page, settled_ms(story.timeframe, story.now_ms))
+    if piece is not None:
+        assert piece.start_ms <= piece.shown_ms <= piece.end_ms
+        assert all(each.open_ms >= piece.shown_ms for each in piece.bars)
+        assert not (piece.is_concluded and len(page) == count)
+
+
+@pytest.mark.parametrize("known", [0, SETTLED_MS - 21 * MINUTE_MS])
+def test_a_beginning_of_history_before_which_a_bar_is_known_is_refused(known: int):
+    piece = proven(CandlesRequest(MARKET, M1, 4, SETTLED_MS), minutes(6, 8, 20), SETTLED_MS)
+    assert piece is not None
+    with pytest.raises(BadPayload, match=rf"^KRW-BTC: .* one opens at {known}, before {piece.shown_ms}$"):
+        refuse_contradiction(piece, known)
+
+
+def test_a_beginning_of_history_before_which_none_is_known_is_taken():
+    request = CandlesRequest(MARKET, M1, 4, SETTLED_MS)
+    for page in (minutes(6, 8, 20), minutes(6, 8, 20, 21)):  # the second one is full
+        piece = proven(request, page, SETTLED_MS)
+        assert piece is not None
+        refuse_contradiction(piece, None)
+        refuse_contradiction(piece, piece.shown_ms)
+        refuse_contradiction(piece, piece.start_ms - 1)
 
 
 @pytest.mark.parametrize("timeframe", Timeframe)
@@ -150,6 +191,29 @@ def test_a_page_that_cannot_be_the_answer_is_refused(page: tuple[Candle, ...], w
         proven(CandlesRequest(MARKET, M1, 3, SETTLED_MS), page, SETTLED_MS)
     assert str(caught.value) == f"KRW-BTC: {words}"
     assert caught.value.market == MARKET
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"low": 101},
+        {"low": 99, "open": 98},
+        {"low": 99, "close": 98},
+        {"high": 99},
+        {"high": 101, "open": 102},
+        {"high": 101, "close": 102},
+        {"open": -1, "high": -1, "low": -1, "close": -1},
+        {"volume": -1},
+        {"quote_volume": -1},
+    ],
+)
+def test_a_page_with_a_bar_that_cannot_be_true_is_refused(changes: dict[str, int]):
+    whole = attrs.evolve(minutes(2)[0], **dict.fromkeys(("open", "high", "low", "close"), Decimal(100)))
+    assert is_possible(whole)
+    wrong = attrs.evolve(whole, **{name: Decimal(number) for name, number in changes.items()})
+    assert not is_possible(wrong)
+    with pytest.raises(BadPayload, match=rf"^KRW-BTC: the bar that opens at {wrong.open_ms} has prices or volumes"):
+        proven(CandlesRequest(MARKET, M1, 3, SETTLED_MS), (*minutes(1), wrong), SETTLED_MS)
 
 
 # -- bars of a second, which the exchange keeps for three months ----------------------------------------------------

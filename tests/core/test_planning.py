@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from paper_exchange import CandleExchange, bar, final
 
 from marketpipe.core import planning, timeframes
+from marketpipe.core.answers import Page
+from marketpipe.core.bars import GRACE_MS
 from marketpipe.core.history import Piece, first_slot
 from marketpipe.core.planning import Planner, missing, pages_at_most, slots_in
 from marketpipe.core.requests import CandlesRequest
@@ -513,6 +515,26 @@ def test_what_is_not_settled_is_neither_asked_for_nor_proven():
     assert planner.is_done
 
 
+def test_what_an_answer_says_has_not_settled_is_left_to_whoever_asks_later():
+    """The planner had it later than it was. What is below is fetched, and nothing is asked for twice."""
+    past = Past(M1, frozenset(range(100)), frozenset(range(50, 100)), 100)
+    planner = past.planner(20)
+    request = planner.next()
+    assert request is not None
+    at_ms = past.at(95) + GRACE_MS + 30_000
+    piece = planner.took(request, Page(page_of(past, request), at_ms))
+    assert piece is not None
+    assert (piece.start_ms, piece.end_ms, len(piece.bars)) == (past.at(80), past.at(95), 15)
+    assert planner.settled_ms == past.at(95)
+    assert (planner.slots, planner.slots_missing) == (45, 30)
+    request = planner.next()
+    assert request == CandlesRequest(MARKET, M1, 20, past.at(80))
+    piece = planner.took(request, Page(page_of(past, request), at_ms))
+    assert piece is not None
+    assert (piece.start_ms, piece.end_ms) == (past.at(60), past.at(80))
+    assert planner.settled_ms == past.at(95)
+
+
 def test_nothing_missing_is_done_at_once():
     planner = Planner(MARKET, M1, SpanSet(), 0)
     assert planner.is_done
@@ -636,3 +658,104 @@ def test_before_1970_nothing_is_missing():
 def test_parts_of_a_slot_are_refused(wanted: SpanSet, settled_ms: int):
     with pytest.raises(ValueError, match=r"no 1m bar opens at \d+, so nothing missing can begin or end there"):
         Planner(MARKET, M1, wanted, settled_ms)
+
+
+# -- beside others ------------------------------------------------------------------------------------------------
+
+
+def together(*planners: Planner) -> list[Planner]:
+    """They know of each other."""
+    beside = list(planners)
+    for planner in planners:
+        planner.beside = beside
+    return beside
+
+
+def page_given_by(planner: Planner) -> CandlesRequest:
+    request = planner.next()
+    assert request is not None
+    return request
+
+
+def test_what_another_has_in_flight_is_joined_and_not_asked_again():
+    one, other = together(
+        DENSE.planner(200, reach=200), attrs.evolve(DENSE, missing=frozenset(range(19_000, 19_950))).planner(200, 200)
+    )
+    ours = [page_given_by(one) for _ in range(3)]
+    theirs = [page_given_by(other) for _ in range(4)]
+    assert theirs[:3] == ours
+    assert theirs[3] == CandlesRequest(MARKET, M1, 200, DENSE.at(19_400))
+    assert page_given_by(one) == theirs[3]
+
+
+def test_what_another_asks_for_further_down_is_joined_once_that_is_next():
+    one, other = together(
+        DENSE.planner(200, reach=200), attrs.evolve(DENSE, missing=frozenset(range(19_700))).planner(200)
+    )
+    lower = page_given_by(other)
+    assert lower.to_ms == DENSE.at(19_700)
+    assert [page_given_by(one).to_ms for _ in range(2)] == [DENSE.at(20_000), DENSE.at(19_800)]
+    # Half of that page is below: it is laid where it would have been without the other.
+    assert page_given_by(one) == lower
+
+
+def test_what_another_failed_to_get_is_asked_for_by_whoever_still_needs_it():
+    one, other = together(DENSE.planner(200), DENSE.planner(200))
+    request = page_given_by(one)
+    assert page_given_by(other) == request
+    one.dropped(request)
+    assert other.in_flight == 1
+    assert page_given_by(one) == request
+    one.dropped(request)
+    other.dropped(request)
+    assert (one.in_flight, other.in_flight) == (0, 0)
+    assert page_given_by(other) == request
+
+
+def test_a_request_is_needed_until_others_have_proven_what_it_is_for():
+    planner = DENSE.planner(200)
+    request = page_given_by(planner)
+    planner.skip(SpanSet.of((DENSE.at(19_800), DENSE.at(19_999))))
+    assert planner.is_needed(request)
+    planner.skip(SpanSet.of((DENSE.at(19_999), DENSE.at(20_000))))
+    assert not planner.is_needed(request)
+
+
+def test_far_down_in_what_another_claims_nobody_waits_for_its_pages_to_get_there():
+    """Where pages reach far, one in flight walks through several; who needs the last of them has a way of his own."""
+    thin = minutes(range(0, 100_000, 10), 100_000)
+    one, other = together(
+        thin.planner(200, reach=2_000), attrs.evolve(thin, missing=frozenset(range(80_000, 90_000))).planner(200)
+    )
+    request = page_given_by(one)
+    assert page_given_by(other).to_ms == thin.at(90_000)
+    assert request.to_ms == thin.at(100_000)
+    # And where the other one's stretch begins, this one's ends.
+    one.took(request, page_of(thin, request))
+    assert page_given_by(one).to_ms == thin.at(98_000)
+    assert page_given_by(one) == CandlesRequest(MARKET, M1, 200, thin.at(90_000))
+
+
+@given(pasts(), st.lists(st.integers(0, 3), max_size=400), st.integers(1, 4))
+def test_however_several_take_turns_each_has_all_it_wants_and_no_page_is_asked_twice(
+    past: Past, turns: list[int], at_once: int
+):
+    """Each page is answered to all who wait for it, and told to all the others."""
+    planners = together(*(past.planner() for _ in range(3)))
+    exchange, asked, flying = past.exchange(), [], []
+    for turn in (*turns, *[0, 3, 1, 3, 2, 3] * 400):
+        if turn < 3 and planners[turn].in_flight < at_once:
+            request = planners[turn].next()
+            if request is not None and request not in flying:
+                asked.append(request)
+                flying.append(request)
+        elif flying:
+            request = flying.pop(0)
+            for planner in planners:
+                if request in planner._claims:
+                    piece = planner.took(request, exchange.page(request))
+                    if piece is not None:
+                        for each in planners:
+                            each.skip(SpanSet.of((piece.start_ms, piece.end_ms)))
+    assert all(planner.is_done for planner in planners)
+    assert len(asked) == len(set(asked))

@@ -17,7 +17,9 @@ from sqlite_utils import Database
 from store.paper_store import M1, MARKET, SOURCE, another, covered, full, opened, volumes
 
 from marketpipe.errors import StoreError
-from marketpipe.store import guard
+from marketpipe.store import guard, reading
+from marketpipe.store.sqlite import SqliteStore
+from marketpipe.store.values import Finding, Flaw
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="rights and links of POSIX")
 
@@ -451,3 +453,102 @@ def test_a_lock_file_of_somebody_else_leaves_a_view(theirs: Path):
     told = attempted(theirs)
     assert told["why"] == "its lock file may not be written"
     assert told["bars"] == 400
+
+
+@pytest.fixture
+def view(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
+    """What somebody sees who may write neither the file nor beside it, while others may."""
+    with monkeypatch.context() as rights:
+        rights.setattr(guard._File, "_why_unwritable", lambda self: "the file is read-only")
+        store = opened(path)
+    with store:
+        assert (store.read_only, store.why) == (True, "the file is read-only")
+        assert (len(volumes(store)), covered(store)) == (400, [(0, 400)])
+        yield store
+
+
+def test_a_view_of_a_file_that_may_not_be_written_sees_what_its_owner_writes(path: Path, view: SqliteStore):
+    with opened(path) as owner:
+        for slots in range(500, 1_500, 100):
+            owner.write([full(slots - 100, slots)], now_ms=1)
+            assert (len(volumes(view)), covered(view)) == (slots, [(0, slots)])
+            assert view.integrity() == ()
+    assert len(volumes(view)) == 1_400
+
+
+def test_a_view_sees_what_its_owner_wrote_while_nobody_looked(path: Path, view: SqliteStore):
+    for slots in (500, 1_500):
+        with opened(path) as owner:
+            owner.write([full(400, slots)], now_ms=1)
+        assert not Path(f"{path}-wal").exists()
+        assert len(volumes(view)) == slots
+        assert view.integrity() == ()
+
+
+def test_a_view_does_not_keep_what_it_read_while_the_file_changed(path: Path, view: SqliteStore):
+    """Half of it may be from before and half from after."""
+    looks = 0
+
+    def read(conn: sqlite3.Connection) -> int:
+        nonlocal looks
+        looks += 1
+        (count,) = conn.execute("SELECT count(*) FROM candles").fetchone()
+        if looks == 1:
+            with opened(path) as owner:
+                owner.write([full(400, 500)], now_ms=1)
+        return count
+
+    assert view._read(read) == 500
+    assert looks == 2
+
+
+def test_what_is_damaged_in_a_file_that_is_quiet_is_told(path: Path, view: SqliteStore):
+    def read(conn: sqlite3.Connection) -> None:
+        raise sqlite3.DatabaseError("malformed")
+
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        view._read(read)
+
+
+def test_a_view_of_a_file_that_never_rests_gives_up(path: Path, view: SqliteStore):
+    def read(conn: sqlite3.Connection) -> None:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000_000))
+
+    with pytest.raises(StoreError, match="cannot read: it keeps changing"):
+        view._read(read)
+
+
+def test_a_view_of_a_file_that_has_gone_says_so(path: Path, view: SqliteStore):
+    path.unlink()
+    with pytest.raises(StoreError, match="cannot read: the file cannot be opened"):
+        volumes(view)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_check_does_not_keep_what_it_found_while_the_file_changed(
+    fails: bool, path: Path, view: SqliteStore, monkeypatch: pytest.MonkeyPatch
+):
+    checked: list[int] = []
+
+    def findings(conn: sqlite3.Connection) -> Iterator[Finding]:
+        checked.extend(conn.execute("SELECT count(*) FROM candles").fetchone())
+        if len(checked) == 1:
+            with opened(path) as owner:
+                owner.write([full(400, 500)], now_ms=1)
+            if fails:
+                raise sqlite3.OperationalError("disk I/O error")
+            yield Finding(Flaw.DAMAGED, "torn")
+
+    monkeypatch.setattr(reading, "findings", findings)
+    assert view.integrity() == ()
+    assert checked == [400, 500]
+
+
+def test_a_check_of_a_file_that_never_rests_gives_up(path: Path, view: SqliteStore, monkeypatch: pytest.MonkeyPatch):
+    def findings(conn: sqlite3.Connection) -> Iterator[Finding]:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000_000))
+        yield from ()
+
+    monkeypatch.setattr(reading, "findings", findings)
+    with pytest.raises(StoreError, match="cannot check: it keeps changing"):
+        view.integrity()

@@ -159,5 +159,5 @@ class Ledger(RuleBasedStateMachine):
         assert self.store.integrity() == ()
 
 
-Ledger.TestCase.settings = settings(stateful_step_count=15)
+Ledger.TestCase.settings = settings(max_examples=max(50, settings.default.max_examples // 2), stateful_step_count=15)
 TestLedger = Ledger.TestCase

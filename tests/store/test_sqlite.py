@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
 from marketpipe.models import CandleState, Source
+from marketpipe.store import sqlite
 from marketpipe.store.sqlite import SqliteStore
 from marketpipe.store.values import Amendment, Failure, StoredSeries, Written
 
@@ -184,6 +185,67 @@ def test_the_beginning_of_all_history_is_a_boundary_of_every_timeframe(timeframe
         store.write([Piece(MARKET, timeframe, 0, BASE_MS[timeframe], ())], now_ms=1)
         assert store.coverage(MARKET, timeframe, *EVER) == SpanSet.of((0, BASE_MS[timeframe]))
         assert store.integrity() == ()
+
+
+# -- what is concluded ------------------------------------------------------------------------------------------------
+
+
+def short(shown: int, end: int, slots: Iterable[int] = (), start: int = -40) -> Piece:
+    """What a page shorter than asked tells: bars from slot ``shown`` on, and nothing before."""
+    return attrs.evolve(piece(start, end, slots), shown_ms=opens(shown))
+
+
+def test_a_history_that_begins_is_proven_as_far_back_as_there_is_none(store: SqliteStore):
+    assert store.write([short(5, 8, [5, 7])], now_ms=1) == Written(rows=2)
+    assert covered(store) == [(-40, 8)]
+    assert store.write([short(5, 8, [5, 7])], now_ms=2) == Written(unchanged=2)
+
+
+def test_a_beginning_of_history_removes_no_bar(store: SqliteStore):
+    store.write([full(0, 3)], now_ms=1)
+    before = bars(store)
+    assert store.write([short(5, 8, [5, 7])], now_ms=2) == Written(rows=2)
+    assert bars(store, end=4) == before
+    assert covered(store) == [(0, 3), (5, 8)]
+    assert store.write([short(20, 20)], now_ms=3) == Written()
+    assert covered(store) == [(0, 3), (5, 8)]
+    assert store.amendments(MARKET, M1) == ()
+
+
+def test_what_is_older_than_all_that_is_concluded_is_in_nobodys_way(store: SqliteStore):
+    store.write([full(0, 3)], now_ms=1)
+    store.write([short(5, 8, [5], start=3)], now_ms=2)
+    assert covered(store) == [(0, 8)]
+
+
+def test_a_bar_that_nothing_proves_yields_to_a_beginning_of_history(store: SqliteStore):
+    store.write([full(0, 3)], now_ms=1)
+    assert store._access.writer is not None
+    store._access.writer.execute("DELETE FROM coverage")
+    assert len(store.write([short(5, 8, [5])], now_ms=2).amended) == 3
+    assert [c.open_ms for c in bars(store)] == [opens(5)]
+
+
+@pytest.mark.parametrize("shown", [-41, 9])
+def test_nothing_is_shown_outside_of_its_piece(store: SqliteStore, shown: int):
+    with pytest.raises(ValueError, match="must have been shown from a moment in it on"):
+        store.write([short(shown, 8)], now_ms=1)
+
+
+def test_no_bar_stands_in_what_was_not_shown(store: SqliteStore):
+    with pytest.raises(ValueError, match="out of place"):
+        store.write([short(5, 8, [4, 5])], now_ms=1)
+    with pytest.raises(ValueError, match="must begin and end where a slot does"):
+        store.write([attrs.evolve(piece(0, 8), shown_ms=opens(5) + 1)], now_ms=1)
+
+
+def test_the_newest_proven_bar_before_a_moment(store: SqliteStore):
+    assert store.newest_proven(MARKET, M1, opens(9)) is None
+    store.write([full(0, 3), piece(5, 9, [6])], now_ms=1)
+    found = [store.newest_proven(MARKET, M1, opens(slot)) for slot in (0, 1, 3, 6, 7, 100)]
+    assert found == [None, *map(opens, (0, 2, 2, 6, 6))]
+    assert store.newest_proven(MARKET, Timeframe.M3, opens(9)) is None
+    assert store.newest_proven("KRW-ETH", M1, opens(9)) is None
 
 
 # -- coverage ---------------------------------------------------------------------------------------------------------
@@ -366,6 +428,7 @@ CALLS = {
     "coverage": lambda store: store.coverage(MARKET, M1, *EVER),
     "bars": lambda store: store.bars(MARKET, M1, *EVER),
     "newest": lambda store: store.newest(MARKET, M1, 1),
+    "newest_proven": lambda store: store.newest_proven(MARKET, M1, 1),
     "pages": lambda store: next(store.pages(MARKET, M1, *EVER)),
     "series": lambda store: store.series(),
     "failures": lambda store: store.failures(MARKET, M1),
@@ -412,3 +475,62 @@ def test_two_stores_in_memory_are_two(tmp_path: Path):
         assert not one.read_only
         assert not other.read_only
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.fixture
+def unwritable_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log cannot be copied into the file when it is closed: as on a full disk."""
+
+    class Refusing:
+        def __init__(self, real: Any) -> None:
+            self._real = real
+
+        def execute(self, sql: str, *rest: Any) -> Any:
+            if "wal_checkpoint" in sql:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+                raise error
+            return self._real.execute(sql, *rest)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    opening = sqlite.open_database
+
+    def full_disk(name: str, source: str) -> Any:
+        access = opening(name, source)
+        return attrs.evolve(access, writer=Refusing(access.writer))
+
+    monkeypatch.setattr(sqlite, "open_database", full_disk)
+
+
+@pytest.mark.usefixtures("unwritable_log")
+def test_a_log_that_cannot_be_written_back_is_logged_and_nothing_is_lost(tmp_path: Path, caplog: Any):
+    with opened(tmp_path / "history.db") as store:
+        store.write([full(0, 3)], now_ms=1)
+    assert "cannot write the log back: the disk is full (SQLITE_FULL" in caplog.text
+    with opened(tmp_path / "history.db") as store:
+        assert not store.read_only
+        assert len(volumes(store)) == 3
+
+
+@pytest.mark.usefixtures("unwritable_log")
+def test_a_log_that_cannot_be_written_back_is_in_no_exceptions_way(tmp_path: Path):
+    with pytest.raises(KeyError, match="mine"), opened(tmp_path / "history.db"):
+        raise KeyError("mine")
+
+
+def test_a_file_that_is_moved_or_deleted_is_lost_until_it_is_back(tmp_path: Path):
+    path = tmp_path / "history.db"
+    with opened(path) as store:
+        assert not store.is_lost
+        path.rename(tmp_path / "elsewhere.db")
+        assert store.is_lost
+        with pytest.raises(StoreError, match="cannot write: the file has been moved or deleted"):
+            store.write([full(0, 3)], now_ms=1)
+        (tmp_path / "elsewhere.db").rename(path)
+        assert not store.is_lost
+        with opened(path) as view:
+            assert not view.is_lost
+    with opened(":memory:") as store:
+        assert not store.is_lost

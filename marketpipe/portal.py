@@ -1,0 +1,307 @@
+"""A pipeline in a thread of its own, and the way into it for threads that know nothing of Trio.
+
+::
+
+    any thread ── submit(verb) ──> token.run_sync_soon ──> a task of the pipeline's run: await verb(client)
+               <────────────────── Future ──────────────── its value, its error, or `PipelineClosed`
+
+Every question is a task of one nursery inside the pipeline, so that it ends with it; none is a task of Trio's own,
+which would outlive it. A future that is cancelled cancels its task. What is asked after the end, or has no answer at
+the end, is answered with `PipelineClosed`: nobody waits for ever, and nobody sees a `trio.Cancelled`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from typing import Any, Generic, TypeVar
+
+import outcome
+import trio
+
+from marketpipe.client import Client
+from marketpipe.errors import PipelineClosed
+
+__all__ = ["Held", "Opener", "Portal"]
+
+T = TypeVar("T")
+
+Opener = Callable[[], AbstractAsyncContextManager[Client]]
+Verb = Callable[[Client], Awaitable[T]]
+
+CLOSED = "the pipeline has ended; connect() again to ask again"
+# How long the interpreter's exit waits for a pipeline that was not closed: leaving takes under 2 s.
+EXIT_S = 5.0
+_END: Any = object()
+
+
+class Portal:
+    """Opens the pipeline that ``opener`` makes, in a new thread. Raises what opening it raises.
+
+    Every method may be called by any thread of this process.
+    """
+
+    def __init__(self, opener: Opener) -> None:
+        self._pid = os.getpid()
+        self._stop = trio.Event()
+        self._crash: BaseException | None = None
+        # Of the thread: set while the pipeline is open.
+        self._client: Client
+        self._token: trio.lowlevel.TrioToken
+        self._calls: trio.Nursery | None = None
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(opener, opened), name="marketpipe", daemon=True)
+        self._thread.start()
+        atexit.register(self._leave, EXIT_S)
+        try:
+            opened.result()
+        except BaseException:
+            opened.cancel()  # whoever waited has been interrupted: then nobody is to open it
+            atexit.unregister(self._leave)
+            raise
+
+    # -- for every thread -----------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it answers."""
+        return self._pid == os.getpid() and self._thread.is_alive() and self._calls is not None
+
+    def call(self, verb: Verb[T], timeout: float | None = None, *, undo: Callable[[T], None] | None = None) -> T:
+        """Do ``verb`` in there and wait for it: its value, or what it raises.
+
+        `TimeoutError` after ``timeout`` seconds; then, and if the wait is interrupted, it is cancelled. Raises
+        `PipelineClosed` if the pipeline was left, and ``RuntimeError`` in the pipeline's own thread, which would wait
+        for itself, and in a fork of the process that opened it. ``undo``: see `submit`.
+        """
+        self.refuse_own_thread()
+        check_timeout(timeout)
+        future = self.submit(verb if timeout is None else _limited(verb, timeout), undo=undo)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # an interrupted wait; otherwise it is done
+
+    def submit(self, verb: Verb[T], *, undo: Callable[[T], None] | None = None) -> Future[T]:
+        """Begin ``verb`` in there. Cancelling the future cancels it; a value it had by then is given to ``undo``."""
+        future: Future[T] = Future()
+        scope = trio.CancelScope()
+
+        def begin() -> None:
+            if self._calls is None:
+                _settle(future, outcome.Error(self._closed()))
+            else:
+                self._calls.start_soon(self._answer, verb, future, scope, undo)
+
+        self._soon(begin)
+        future.add_done_callback(lambda done: self._cancel(scope) if done.cancelled() else None)
+        return future
+
+    def call_sync(self, function: Callable[[Client], T]) -> T:
+        """As `call`, for what does not wait."""
+
+        async def verb(client: Client) -> T:
+            await trio.lowlevel.checkpoint()
+            return function(client)
+
+        return self.call(verb)
+
+    def enter(self, make: Callable[[Client], AbstractAsyncContextManager[T]], timeout: float | None = None) -> Held[T]:
+        """Enter an async context manager in there; it stays entered until `Held.leave`, or the end.
+
+        Waits and raises as `call` does.
+        """
+        self.refuse_own_thread()
+        check_timeout(timeout)
+        entered: Future[T] = Future()
+        leave = trio.Event()
+
+        async def hold(client: Client) -> None:
+            async with make(client) as value:
+                if _settle(entered, outcome.Value(value)):
+                    await leave.wait()
+
+        left = self.submit(hold)
+        try:
+            either: list[Future[Any]] = [entered, left]
+            if not wait(either, timeout, FIRST_COMPLETED).done:
+                raise TimeoutError(f"not done within {timeout:g} s")
+            if not entered.done():
+                left.result()
+            return Held(entered.result(), self, leave, left)
+        except BaseException:
+            entered.cancel()
+            left.cancel()
+            raise
+
+    def iterate(self, make: Callable[[Client], AsyncGenerator[T]]) -> Iterator[T]:
+        """The items of an async generator, which runs in there, in one task; nothing is begun ahead of being asked.
+
+        Waits and raises as `call` does.
+        """
+        self.refuse_own_thread()
+        asked: trio.MemorySendChannel[Future[Any]]
+        asked, asking = trio.open_memory_channel(1)
+
+        async def serve(client: Client) -> None:
+            with asking:
+                async with aclosing(make(client)) as items:
+                    async for future in asking:
+                        await self._answer(lambda _: anext(items, _END), future, trio.CancelScope(), None)
+
+        served = self.submit(serve)
+        try:
+            while True:
+                future: Future[Any] = Future()
+                self._soon(lambda future=future: _hand_over(asked, future))  # type: ignore[misc]
+                wait((future, served), return_when=FIRST_COMPLETED)
+                if not future.done():
+                    served.result()
+                    raise self._closed()
+                item = future.result()
+                if item is _END:
+                    return
+                yield item
+        finally:
+            served.cancel()
+            wait((served,))
+
+    def refuse_own_thread(self) -> None:
+        """``RuntimeError`` in the pipeline's own thread: whoever waits there waits for itself."""
+        if threading.get_ident() == self._thread.ident:
+            raise RuntimeError(
+                "the pipeline's own thread cannot wait for the pipeline; in a future's callback, hand on to another"
+            )
+
+    def close(self) -> None:
+        """Leave the pipeline and wait for it; it takes under 2 s. Nothing happens the second time, or in a fork.
+
+        Raises `PipelineCrashed` if it had crashed, once.
+        """
+        self._leave()
+        crash, self._crash = self._crash, None
+        if crash is not None:
+            raise crash
+
+    def signal_end(self) -> None:
+        """As `close`, without waiting."""
+        if self._pid == os.getpid():
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._stop.set)
+
+    def _leave(self, within_s: float | None = None) -> None:
+        if self._pid != os.getpid():
+            return
+        self.signal_end()
+        if threading.get_ident() != self._thread.ident:
+            self._thread.join(within_s)
+        atexit.unregister(self._leave)
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"this client was opened by process {self._pid}, and process {os.getpid()} is a fork of it, which has"
+                " no such pipeline: connect() there"
+            )
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            raise self._closed() from self._crash
+
+    def _cancel(self, scope: trio.CancelScope) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(scope.cancel)
+
+    # -- in the thread --------------------------------------------------------------------------------------------
+
+    def _run(self, opener: Opener, opened: Future[None]) -> None:
+        ended = outcome.capture(lambda: trio.run(self._serve, opener, opened))
+        if isinstance(ended, outcome.Error):
+            if opened.done():
+                self._crash = ended.error
+            else:
+                _settle(opened, ended)
+
+    async def _serve(self, opener: Opener, opened: Future[None]) -> None:
+        async with opener() as self._client, trio.open_nursery() as self._calls:
+            self._token = trio.lowlevel.current_trio_token()
+            try:
+                if _settle(opened, outcome.Value(None)):
+                    await self._stop.wait()
+            finally:
+                calls, self._calls = self._calls, None
+                calls.cancel_scope.cancel(reason="the client was closed")
+
+    async def _answer(
+        self, verb: Verb[T], future: Future[T], scope: trio.CancelScope, undo: Callable[[T], None] | None
+    ) -> None:
+        answer: outcome.Value[T] | outcome.Error = outcome.Error(self._closed())
+        try:
+            with scope:
+                answer = outcome.Value(await verb(self._client))
+        except Exception as error:
+            answer = outcome.Error(error)
+        finally:
+            if not _settle(future, answer) and undo is not None and isinstance(answer, outcome.Value):
+                undo(answer.value)
+
+    def _closed(self) -> PipelineClosed:
+        return PipelineClosed(CLOSED)
+
+
+class Held(Generic[T]):
+    """An async context manager that is entered in the pipeline's thread; ``value`` is what entering it gave."""
+
+    def __init__(self, value: T, portal: Portal, leave: trio.Event, left: Future[None]) -> None:
+        self.value = value
+        self._portal = portal
+        self._leave = leave
+        self._left = left
+
+    def leave(self) -> None:
+        """Leave it, and wait until that is done. Nothing happens if it was left, or the pipeline was."""
+        self._portal.refuse_own_thread()
+        with suppress(PipelineClosed):
+            if not self._left.done():
+                self._portal._soon(self._leave.set)
+            self._left.result()
+
+
+def check_timeout(timeout: object) -> None:
+    """`TypeError` or `ValueError` for what is no time to wait; None is: for ever."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, was {timeout!r}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be at least 0 seconds, was {timeout!r}")
+
+
+def _limited(verb: Verb[T], timeout: float) -> Verb[T]:
+    async def limited(client: Client) -> T:
+        with trio.move_on_after(timeout):
+            return await verb(client)
+        raise TimeoutError(f"not done within {timeout:g} s")
+
+    return limited
+
+
+def _settle(future: Future[T], answer: outcome.Value[T] | outcome.Error) -> bool:
+    """Answer, once; False if nobody wants to know any more."""
+    if not future.set_running_or_notify_cancel():
+        return False
+    if isinstance(answer, outcome.Value):
+        future.set_result(answer.value)
+    else:
+        future.set_exception(answer.error)
+    return True
+
+
+def _hand_over(asked: trio.MemorySendChannel[Future[Any]], future: Future[Any]) -> None:
+    # Once the generator has ended nobody takes it: whoever waits for it sees that too.
+    with suppress(trio.BrokenResourceError):
+        asked.send_nowait(future)
