@@ -67,8 +67,8 @@ class Collected:
         """What `bars` would find, and what it would ask; nothing is asked."""
         timeframe, now_ms = wanted.timeframe, self._now_ms()
         low_ms, top_ms = needed(wanted, self._top_ms(timeframe, wanted.range.end_ms))
-        shelf = await self._proving.stored(market, timeframe, low_ms, top_ms)
-        holes = self._proving.missing(shelf, market, low_ms, top_ms)
+        proven = await self._proving.ledger(market, timeframe, low_ms, top_ms)
+        holes = self._proving.unproven(proven, market, timeframe, low_ms, top_ms)
         running = _reaches_what_runs(wanted, low_ms, top_ms, now_ms)
         unsettled = timeframes.bars_between(timeframe, top_ms, now_ms + 1) if running else 0
         requests = _requests(wanted, (low_ms, top_ms), holes, unsettled)
@@ -77,7 +77,7 @@ class Collected:
             timeframe=timeframe,
             start_ms=low_ms,
             end_ms=max(top_ms, now_ms) if running else top_ms,
-            bars_stored=len(shelf.bars(low_ms, top_ms)),
+            bars_stored=len(await self._opens(market, timeframe, proven)),
             slots=timeframes.bars_between(timeframe, low_ms, top_ms),
             slots_missing=slots_in(timeframe, holes),
             missing=tuple(holes),
@@ -92,12 +92,17 @@ class Collected:
         archive = self._pages.archive
         # Before the bars: what is proven in between has bars that it does not know of, never the other way round.
         proven = await archive.coverage(market, timeframe, low_ms, top_ms)
-        opens = array("q")  # eight bytes a bar, however long the range
-        for span in proven:
-            async for bars in self._proving.through(market, timeframe, *span, Priority.LOW, stored_only=True):
-                opens.extend(bar.open_ms for bar in bars)
+        opens = await self._opens(market, timeframe, proven)
         failures = await archive.failures(market, timeframe, low_ms, top_ms)
         return summed_up(market, timeframe, (low_ms, top_ms), proven, opens, failures)
+
+    async def _opens(self, market: str, timeframe: Timeframe, spans: SpanSet) -> array[int]:
+        """When the bars open that are stored in ``spans``."""
+        opens = array("q")  # eight bytes a bar, however many there are
+        for span in spans:
+            async for bars in self._proving.through(market, timeframe, *span, Priority.LOW, stored_only=True):
+                opens.extend(bar.open_ms for bar in bars)
+        return opens
 
     def _top_ms(self, timeframe: Timeframe, end_ms: int | None) -> int:
         settled_ms = self._proving.settled_ms(timeframe)

@@ -203,7 +203,7 @@ def test_a_pipe_with_a_store_answers_as_one_without_and_asks_no_more(sequence: l
         ):
             world = rig.sim.world
             names = BUSY, THIN, max(world.markets, key=world.opening_ms)
-            begun: set[tuple[str, Timeframe]] = set()
+            begun: set[CandlesRequest] = set()
             for step in sequence:
                 await trio.sleep(step.pause_s(rig.clock.now_ms()))
                 await ask_both(step, names[step.market], rig, bare, begun)
@@ -212,8 +212,8 @@ def test_a_pipe_with_a_store_answers_as_one_without_and_asks_no_more(sequence: l
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-async def ask_both(step: Step, market: str, rig: Rig, bare: Rig, begun: set[tuple[str, Timeframe]]) -> None:
-    """``begun``: of which series it has been confirmed where they begin, which takes one request more."""
+async def ask_both(step: Step, market: str, rig: Rig, bare: Rig, begun: set[CandlesRequest]) -> None:
+    """``begun``: pages that have confirmed where a history begins; each of them is one request more, once."""
     now_ms = rig.clock.now_ms()
     for pipe in (rig, bare):
         await pipe.market.get_market(max_age_s=0)  # both have last heard at this moment what time it is
@@ -226,13 +226,13 @@ async def ask_both(step: Step, market: str, rig: Rig, bare: Rig, begun: set[tupl
     assert rig.clock.now_ms() == bare.clock.now_ms() == now_ms
     must_be_the_same(step, asked, now_ms, plain(stored), plain(expected))
     requests, bare_requests = len(pages(rig)) - before, len(pages(bare)) - bare_before
-    most, series = bare_requests, (market, step.timeframe)
+    most = bare_requests
     if "start" in asked and "count" not in asked and "fill" not in asked:
         most = min(most, explained.requests)
-    confirming = sum(page.count == 1 for page in pages(rig)[before:])
-    if requests > most and series not in begun and confirming:
-        begun.add(series)
-        requests -= confirming  # one, but for pages that were under way further down at that time
+    if requests > most:
+        confirming = {page for page in pages(rig)[before:] if page.count == 1 and page.to_ms is not None} - begun
+        begun |= confirming
+        requests -= len(confirming)
     assert requests <= most, (asked, now_ms, pages(rig)[before:])
 
 

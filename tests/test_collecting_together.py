@@ -78,7 +78,8 @@ async def test_many_at_once_ask_once(autojump_clock):
                 nursery.start_soon(job, rig, END_MS - apart * MINUTE_MS)
                 nursery.start_soon(candles, rig, END_MS - apart * MINUTE_MS - 7 * MINUTE_MS)
         check_stored(rig)
-        assert len(asked(rig)) <= PAGES + 3
+        # Each of the seven readings, which are in more of a hurry, may ask for a page that is just being answered.
+        assert len(asked(rig)) <= PAGES + 7
 
 
 @pytest.mark.parametrize("latency_s", [0.02, 0.5])

@@ -69,6 +69,14 @@ class Proving:
             logger.warning(ASKED_INSTEAD, error)
             return Shelf(timeframe)
 
+    async def ledger(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
+        """What is proven, without the bars; nothing, if the database cannot be read."""
+        try:
+            return await self.pages.archive.coverage(market, timeframe, start_ms, max(start_ms, end_ms))
+        except StoreError as error:
+            logger.warning(ASKED_INSTEAD, error)
+            return SpanSet()
+
     async def newest_stored(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
         """What is proven right before ``end_ms``, down to ``count`` bars; nothing, if the database cannot be read."""
         try:
@@ -79,8 +87,11 @@ class Proving:
 
     def missing(self, shelf: Shelf, market: str, start_ms: int, end_ms: int) -> SpanSet:
         """The slots in ``[start_ms, end_ms)`` that are not proven on ``shelf``, and that the exchange may have."""
-        timeframe = shelf.timeframe
-        return missing(timeframe, max(start_ms, self.gone_ms(market, timeframe)), end_ms, shelf.proven)
+        return self.unproven(shelf.proven, market, shelf.timeframe, start_ms, end_ms)
+
+    def unproven(self, proven: SpanSet, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
+        """As `missing`, where ``proven`` is what is."""
+        return missing(timeframe, max(start_ms, self.gone_ms(market, timeframe)), end_ms, proven)
 
     async def through(
         self,
