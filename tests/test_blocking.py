@@ -7,9 +7,8 @@ import inspect
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from from_threads import HANG_S, until
 from rig import open_rig
 
 import marketpipe as mp
@@ -24,7 +24,6 @@ from marketpipe import Client, Gap, StoreError, UnknownMarket
 from marketpipe.blocking import BlockingClient, BlockingJob, BlockingSubscription, Submit
 from marketpipe.errors import PipelineClosed, PipelineCrashed
 
-HANG_S = 20.0
 NAMES = ["KRW-BTC", "KRW-ETH", "KRW-XRP"]
 MINUTE_MS = 60_000
 
@@ -54,14 +53,6 @@ def over() -> Over:
 def market(over: Over) -> Iterator[BlockingClient]:
     with over.connect() as market:
         yield market
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Look again and again, as a thread may."""
-    deadline_s = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        threading.Event().wait(0.005)
 
 
 def minute_ms(market: BlockingClient) -> int:
@@ -189,6 +180,23 @@ class TestFutures:
                 future.result(HANG_S)
             assert wait_for([future], HANG_S).done
 
+    def test_one_that_is_cancelled_when_its_value_is_there_gives_the_value_back(self, market):
+        given: list[Future[str]] = []
+        known = threading.Event()
+
+        async def too_late(_: Client) -> str:
+            await trio.to_thread.run_sync(known.wait)
+            assert given[0].cancel()
+            return "a value"
+
+        back: list[str] = []
+        given.append(market._portal.submit(too_late, undo=back.append))
+        known.set()
+        with pytest.raises(CancelledError):
+            given[0].result(HANG_S)
+        until(lambda: back)
+        assert back == ["a value"]
+
     def test_asyncio_awaits_hundreds_of_them_at_once(self, market, over):
         names = list(market.get_market())
 
@@ -274,6 +282,22 @@ class TestStreams:
             first = trades.receive()
             trades._returned.append(first)
             assert trades.receive() is first
+
+    def test_a_value_that_was_there_when_its_reader_was_interrupted_is_the_next_ones(self, market, monkeypatch):
+        with market.stream_trade("KRW-BTC") as trades:
+            taken = []
+            portal, call = trades._portal, trades._portal.call
+
+            def interrupted(verb: Any, timeout: float | None = None, *, undo: Callable[[Any], None]) -> Any:
+                taken.append(call(verb, timeout))
+                undo(taken[0])
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(portal, "call", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trades.receive()
+            monkeypatch.undo()
+            assert trades.receive() is taken[0]
 
     def test_a_loop_is_told_that_the_pipeline_was_left(self, over):
         market = over.connect()

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import trio
+from from_threads import HANG_S, until
 from rig import open_rig
 
 from marketpipe import Batch, BlockingClient, CandleState, Config, Limits, Source, UnknownMarket
@@ -56,7 +57,6 @@ from marketpipe.models import Candle, Level, Market, Orderbook
 from marketpipe.sim import StatusFault, WsDropFault, open_simulator
 from marketpipe.status import SubscriptionState
 
-HANG_S = 20.0
 MINUTE_MS = 60_000
 NAMES = ["KRW-BTC", "KRW-ETH", "KRW-XRP"]
 PAYLOADS = Path(__file__).parents[2] / "shared" / "payloads"
@@ -94,14 +94,6 @@ def over(monkeypatch) -> Over:
 def provider(over: Over) -> Iterator[SmartDataProvider]:
     with SmartDataProvider() as provider:
         yield provider
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Look again and again, as a thread may."""
-    deadline_s = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        threading.Event().wait(0.005)
 
 
 def in_there(provider: SmartDataProvider, function: Callable[[], Any]) -> Any:

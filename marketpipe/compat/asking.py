@@ -206,6 +206,13 @@ def candles(
     return Question(names, priority, ask, rows)
 
 
+def continuous(
+    symbol: str, timeframe: str, span: tuple[Time, Time], priority: Priority, *, include_empty: bool
+) -> Question:
+    """Bars of one symbol in ``span``, newest first."""
+    return candles(single(symbol), timeframe, None, *span, priority, include_empty=include_empty)
+
+
 def markets(priority: Priority, *, is_details: bool) -> Question:
     """All that is listed."""
 

@@ -136,10 +136,9 @@ class AsyncSmartDataProvider:
 
         With ``include_empty``, for charts, a flat bar where nobody traded; without, for indicators, real trades only.
         """
-
-        def make() -> asking.Question:
-            return asking.candles(
-                asking.single(symbol), timeframe, None, start_time, end_time, priority, include_empty=include_empty
+        span = (start_time, end_time)
+        return await self._pipe.wait(
+            Call.of_one(
+                priority, lambda: asking.continuous(symbol, timeframe, span, priority, include_empty=include_empty)
             )
-
-        return await self._pipe.wait(Call.of_one(priority, make))
+        )

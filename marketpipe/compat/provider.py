@@ -158,13 +158,12 @@ class SmartDataProvider:
 
         With ``include_empty``, for charts, a flat bar where nobody traded; without, for indicators, real trades only.
         """
-
-        def make() -> asking.Question:
-            return asking.candles(
-                asking.single(symbol), timeframe, None, start_time, end_time, priority, include_empty=include_empty
+        span = (start_time, end_time)
+        return self._pipe.ask(
+            Call.of_one(
+                priority, lambda: asking.continuous(symbol, timeframe, span, priority, include_empty=include_empty)
             )
-
-        return self._pipe.ask(Call.of_one(priority, make))
+        )
 
     def get_multiple_tickers(self, symbols: Iterable[str], priority: Priority = Priority.NORMAL) -> BatchRequestResult:
         """The current state of each of several symbols."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +12,7 @@ import attrs
 import pytest
 import trio
 from collecting_checks import Pipe, budgets_of, flaws, open_pipe
+from full_disk import disk_of, filled
 from rig import EPOCH_MS, open_rig
 
 from marketpipe import Config
@@ -40,28 +38,8 @@ KST = timezone(timedelta(hours=9))
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of eight megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("only root mounts")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("no tmpfs may be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def filled(folder: Path) -> Path:
-    """A file that takes all the room that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
-    return filler
+    with disk_of(8, tmp_path) as folder:
+        yield folder
 
 
 async def test_a_disk_that_is_full_in_the_middle_of_a_job_only_holds_it_up(small_disk: Path, autojump_clock):

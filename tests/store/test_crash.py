@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from full_disk import disk_of, filled
 from store.paper_store import EVER, M1, MARKET, another, covered, full, opened, opens, volumes
 
 from marketpipe.errors import StoreError
@@ -154,28 +153,8 @@ def test_a_full_disk_leaves_the_old_state_and_later_writes_work(tmp_path: Path):
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("only root mounts")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("no tmpfs may be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def filled(folder: Path) -> Path:
-    """A file that takes all the room that is left."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
-    return filler
+    with disk_of(1, tmp_path) as folder:
+        yield folder
 
 
 def write_until_full(store: SqliteStore) -> int:
