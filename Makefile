@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo sim test lint format type cov bench constraints clean
+.PHONY: help demo sim test lint format type cov bench conformance soak fuzz audit constraints clean
 
 help:
 	@echo "make demo         everything at once, against a simulated exchange on this machine"
@@ -19,6 +19,10 @@ help:
 	@echo "make type         mypy --strict, and pyright where it is at hand"
 	@echo "make cov          tests with branch coverage; core/ and the wire decoder must be at 100 %"
 	@echo "make bench        benchmarks against a simulator in its own process"
+	@echo "make conformance  ccxt, pyupbit, cryptofeed and upbit-sdk against the simulator, each in an environment of its own"
+	@echo "make soak         a long run against everything that can go wrong: HOURS=1, or MINUTES=2; the report: bench/results/soak"
+	@echo "make fuzz         damaged messages to everything that decodes them, for SECONDS=60"
+	@echo "make audit        known holes of what constraints.txt names; it asks for advisories, so it needs the network"
 	@echo "make constraints  write constraints.txt anew, from the newest versions that pyproject.toml allows"
 	@echo "make clean        remove .venv and everything that tools left behind"
 
@@ -53,9 +57,10 @@ sim: $(VENV)/.installed
 
 # -- for maintainers -----------------------------------------------------------------------------------------------
 
-# Two workers: more of them would measure each other's simulators.
+# Two workers: more of them would measure each other's simulators. What is compiled is kept, wherever that is forbidden:
+# some hundred processes are started, and the rewritten asserts of each file are most of the time of collecting it.
 test: $(VENV)/.installed-dev
-	HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile $(ARGS)
+	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -80,6 +85,27 @@ cov: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench $(ARGS)
+
+# Without a length: two minutes. The last line is the verdict; ARGS="--seed 8 --out elsewhere".
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),0) --hours $(or $(HOURS),0) $(ARGS)
+
+conformance: $(VENV)/.installed-dev
+	@$(BIN)/python -m bench.conformance $(ARGS)
+
+# atheris leads the damage by coverage. Where there is no wheel of it, the damage is at random, and as good a start.
+fuzz: $(VENV)/.installed-dev
+	@$(INSTALL) --only-binary :all: atheris==3.0.0 2>/dev/null || true
+	cd tests && ../$(BIN)/python -m fuzz.wire $(or $(SECONDS),60)
+
+# In an environment of its own: it is a tool, and none of what it needs is ours. Not a part of CI, for what is published
+# today must not break what was good yesterday. --strict: by itself pip-audit is content with what it could not look up.
+audit: $(BIN)/python
+	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1; } || { \
+	  echo "make audit: pip-audit 2.10.1 could not be installed" >&2; rm -rf $(VENV)/audit; exit 2; }
+	@$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(ARGS) || { \
+	  code=$$?; echo "make audit: failed: holes are listed above, or the advisories could not be asked: then nothing is known" >&2; exit $$code; }
 
 constraints: $(BIN)/python
 	rm -rf $(VENV)/fresh

@@ -38,6 +38,9 @@ __all__ = [
     "UnknownMarket",
 ]
 
+# Of the name of a market, in a message.
+LONGEST_SHOWN = 40
+
 
 class MarketPipeError(Exception):
     """The root: ``except MarketPipeError`` catches every failure that is not a bug in the calling code."""
@@ -101,10 +104,15 @@ class BadPayload(ExchangeError):
     """An answer that cannot be read as documented. ``field`` and ``market`` name the place where they are known."""
 
     def __init__(self, message: str, *, field: str | None = None, market: str | None = None) -> None:
-        place = " ".join(part for part in (market, f"field {field!r}" if field else None) if part)
+        place = " ".join(part for part in (_shown(market or ""), f"field {field!r}" if field else None) if part)
         super().__init__(f"{place}: {message}" if place else message)
         self.field = field
         self.market = market
+
+
+def _shown(market: str) -> str:
+    # It may have been read from the answer: a screen is not to obey it, nor a log to be filled by it.
+    return market if len(market) <= LONGEST_SHOWN and market.isprintable() else repr(market[:LONGEST_SHOWN])
 
 
 class StaleData(MarketPipeError):

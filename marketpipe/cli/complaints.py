@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 
+from marketpipe.cli.letters import plain
 from marketpipe.errors import MarketPipeError, PipelineCrashed
 
 __all__ = ["TOLD", "complain", "complain_of_each", "say"]
@@ -37,7 +38,7 @@ def complain_of_each(failed: Mapping[str, MarketPipeError]) -> None:
 
 def say(text: str) -> None:
     """One line on stderr."""
-    print(f"marketpipe: {text}", file=sys.stderr)
+    print(f"marketpipe: {plain(text)}", file=sys.stderr)
 
 
 def _names(error: BaseException, text: str, about: str) -> bool:

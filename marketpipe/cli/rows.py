@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from marketpipe.cli.letters import escaped
 from marketpipe.models import Candle, Market
 
 __all__ = ["json_line", "row"]
@@ -20,7 +21,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 def json_line(value: object) -> str:
     """``value`` as one line of JSON, exact."""
-    return _encoder.encode(value).decode()
+    return escaped(_encoder.encode(value).decode())
 
 
 def row(value: Any, now_ms: int) -> dict[str, Any]:

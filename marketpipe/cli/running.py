@@ -15,6 +15,7 @@ import trio
 
 from marketpipe.cli import NOBODY_READS
 from marketpipe.cli.complaints import TOLD, complain
+from marketpipe.cli.letters import PlainFormatter
 
 __all__ = ["run", "start_logging"]
 
@@ -29,7 +30,7 @@ def run(command: Callable[[], Awaitable[int]]) -> NoReturn:
 def start_logging(*, verbose: bool) -> None:
     """Show the library's log on stderr, or keep it quiet: by itself, logging prints warnings of whoever is mute."""
     handler = logging.StreamHandler() if verbose else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(PlainFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     log = logging.getLogger("marketpipe")
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.WARNING)
@@ -40,7 +41,7 @@ async def _until_signal(command: Callable[[], Awaitable[int]]) -> int:
     code = 1
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_leave_on_signal, signals, caught, nursery.cancel_scope)
+            nursery.start_soon(_leave_on_signal, signals, caught, nursery.cancel_scope, name="signals")
             code = await _told(command)
             nursery.cancel_scope.cancel(reason="the command is done")
     return 128 + caught[0] if caught else code
@@ -61,5 +62,5 @@ async def _told(command: Callable[[], Awaitable[int]]) -> int:
         code = NOBODY_READS  # main() flushes once more and finds the same
     except* TOLD as failures:
         complain(failures)
-        logger.debug("the traceback of that", exc_info=failures)
+        logger.debug("the traceback of that", exc_info=failures, extra={"event": "traceback"})
     return code

@@ -11,6 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from marketpipe.cli.letters import plain
+
 __all__ = ["Column", "Sheet"]
 
 ENDLESS = 10_000
@@ -32,14 +34,15 @@ class Sheet:
 
     columns: Sequence[Column]
     title: str | None = None
-    rows: list[tuple[str | Text, ...]] = attrs.field(factory=list)
+    rows: list[tuple[Text, ...]] = attrs.field(factory=list)
     dim: set[int] = attrs.field(factory=set)
 
     def add(self, *cells: str | Text, dim: bool = False) -> None:
         """One more row, a cell for each column."""
         if dim:
             self.dim.add(len(self.rows))
-        self.rows.append(cells)
+        # As a text of rich, a cell may hold square brackets too: in a str they would be markup.
+        self.rows.append(tuple(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from console.render(*self._fitting(console, options))

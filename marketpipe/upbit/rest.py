@@ -20,12 +20,13 @@ import importlib.metadata
 import ipaddress
 import logging
 import ssl
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from socket import gaierror
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import attrs
 import httpx
@@ -35,6 +36,7 @@ from marketpipe.clock import Clock
 from marketpipe.core.requests import Reply, Request
 from marketpipe.errors import BadPayload, ExchangeUnavailable, MarketPipeError
 from marketpipe.upbit import wire
+from marketpipe.upbit.wire_errors import excerpt
 
 __all__ = ["Connections", "UpbitRest", "tls_context"]
 
@@ -42,6 +44,13 @@ __all__ = ["Connections", "UpbitRest", "tls_context"]
 KEEPALIVE_S = 60.0
 # How long closing a connection may take that nobody needs any more.
 CLOSE_S = 1.0
+# No answer comes near it: all books of the exchange at once are 2.5 MB.
+BODY_BYTES = 8 * 2**20
+# As much of a refusal as is read: its words are at the beginning, and its status decides.
+REFUSAL_BYTES = 64 * 1024
+# What was asked for. httpx would undo "gzip, gzip" or "br" as well, and with them a thousand times a thousand blanks.
+_ENCODINGS = ("", "identity", "gzip")
+_GZIP = 16 + zlib.MAX_WBITS
 
 # The request has not left this machine when one of these is raised.
 _NEVER_SENT = (
@@ -100,7 +109,8 @@ class UpbitRest:
 
     ``connect_s`` bounds opening a connection (and waiting for a free one), ``read_s`` each silence of the exchange,
     ``deadline_s`` the whole request. No more than ``max_connections`` requests are under way at once; others wait for
-    their turn within their deadline. ``transport`` replaces the network (a simulator in memory, a mock).
+    their turn within their deadline. An answer longer than `BODY_BYTES`, decompressed, is not read to its end.
+    ``transport`` replaces the network (a simulator in memory, a mock).
 
     Raises ``ValueError`` if ``base_url`` is no http or https URL with a host.
     """
@@ -154,13 +164,13 @@ class UpbitRest:
         """
         with self._named_errors():
             with trio.fail_after(self._deadline_s):
-                response = await self._get(wire.encode(request))
+                response, body = await self._get(wire.encode(request))
         received_ms = self._clock.now_ms()
         headers = response.headers
         if response.status_code != httpx.codes.OK:
-            raise wire.error_of(request, response.status_code, headers, response.content, now_ms=received_ms)
+            raise wire.error_of(request, response.status_code, headers, body, now_ms=received_ms)
         exchange_ms = wire.date_ms(headers.get("date"))
-        rows, failed = wire.decode(request, response.content, received_ms=received_ms, exchange_ms=exchange_ms)
+        rows, failed = wire.decode(request, body, received_ms=received_ms, exchange_ms=exchange_ms)
         return Reply(rows, failed, received_ms, exchange_ms, wire.remaining_req(headers.get("remaining-req")))
 
     def connections(self) -> Connections:
@@ -168,7 +178,7 @@ class UpbitRest:
         pool = self._pool
         return _connections(pool.client, pool.in_use) if pool else Connections(0, 0, 0)
 
-    async def _get(self, path: str) -> httpx.Response:
+    async def _get(self, path: str) -> tuple[httpx.Response, bytes]:
         async with self._turns:
             pool = self._pool
             if pool is None:
@@ -176,7 +186,10 @@ class UpbitRest:
             pool.in_use += 1
             connecting = _Connecting()
             try:
-                return await pool.client.get(self._base_url + path, extensions={"trace": connecting.trace})
+                asked = pool.client.stream("GET", self._base_url + path, extensions={"trace": connecting.trace})
+                async with asked as response:
+                    is_answer = response.status_code == httpx.codes.OK
+                    return response, await (self._answer(response) if is_answer else _refusal(response))
             except (trio.Cancelled, httpx.PoolTimeout):
                 # Cut off: it may have taken a slot with it. A PoolTimeout, while fewer requests than slots are under
                 # way, is the proof of that.
@@ -187,6 +200,19 @@ class UpbitRest:
                 pool.in_use -= 1
                 if pool is not self._pool and not pool.in_use:
                     await _close(pool)
+
+    async def _answer(self, response: httpx.Response) -> bytes:
+        if (encoding := _encoding(response)) not in _ENCODINGS:
+            raise BadPayload(
+                f"the answer from {self._host} is encoded as {excerpt(encoding, 40)!r}, which nobody wants"
+            )
+        try:
+            body, is_whole = await _read(response, BODY_BYTES)
+        except zlib.error as exc:
+            raise BadPayload(f"the answer from {self._host} cannot be decompressed: {exc}") from exc
+        if not is_whole:
+            raise BadPayload(f"the answer from {self._host} is longer than {BODY_BYTES} bytes")
+        return body
 
     def _replace(self, pool: _Pool) -> None:
         # A transport that was handed in is not ours to close, and has no pool that could leak.
@@ -229,6 +255,46 @@ class UpbitRest:
             raise BadPayload(f"the answer from {host} cannot be decompressed: {exc}") from exc
         except (httpx.HTTPError, OSError) as exc:
             raise ExchangeUnavailable(f"the connection to {host} broke: {_reason(exc)}") from exc
+
+
+async def _refusal(response: httpx.Response) -> bytes:
+    # Whatever the words are, the status is told.
+    if _encoding(response) not in _ENCODINGS:
+        return b""
+    try:
+        return (await _read(response, REFUSAL_BYTES))[0]
+    except zlib.error:
+        return b""
+
+
+def _encoding(response: httpx.Response) -> str:
+    return str(response.headers.get("content-encoding", "")).strip().lower()
+
+
+async def _read(response: httpx.Response, at_most: int) -> tuple[bytes, bool]:
+    """The body, decompressed, and whether it is whole: of one longer than ``at_most`` bytes it is the beginning.
+
+    Raises ``zlib.error``.
+
+    httpx would decompress all that it has read before anybody could look at its length: 64 KiB make 66 MB.
+    """
+    unzip = zlib.decompressobj(_GZIP) if _encoding(response) == "gzip" else None
+    body, came, flaw = bytearray(), 0, None
+    with trio.CancelScope() as reading:
+        async for part in cast("httpx.AsyncByteStream", response.stream):
+            came += len(part)
+            if flaw is None and len(body) <= at_most:
+                left = at_most + 1 - len(body)
+                try:
+                    body += unzip.decompress(part, left) if unzip else part[:left]
+                except zlib.error as exc:
+                    flaw = exc
+            if flaw or max(came, len(body)) > at_most:
+                # Left from here, httpx's generators would be left open, one within the other, until they are collected.
+                reading.cancel(reason="no more of the answer is wanted")
+    if flaw is not None:
+        raise flaw
+    return bytes(body), max(came, len(body)) <= at_most
 
 
 def _checked_url(base_url: str) -> httpx.URL:

@@ -25,6 +25,7 @@ from marketpipe.core.requests import (
     TradesRequest,
 )
 from marketpipe.errors import BadPayload
+from marketpipe.logs import fields
 from marketpipe.models import Market, Orderbook, Ticker
 from marketpipe.upbit.wire_decoders import (
     CANDLES,
@@ -36,7 +37,7 @@ from marketpipe.upbit.wire_decoders import (
     RowDecoders,
 )
 from marketpipe.upbit.wire_errors import date_ms, error_of, remaining_req
-from marketpipe.upbit.wire_flaws import UNREADABLE, bad_payload, quoted
+from marketpipe.upbit.wire_flaws import UNREADABLE, bad_payload, quoted, refuse_too_many
 from marketpipe.upbit.wire_frames import decode_frame
 from marketpipe.upbit.wire_requests import encode
 from marketpipe.upbit.wire_subscriptions import Subscribed, encode_list_subscriptions, encode_subscription
@@ -160,7 +161,7 @@ def _row_by_row(
 
 def _split(body: bytes) -> list[tuple[msgspec.Raw, str]]:
     try:
-        return [(row, _MARKET_ONLY.decode(row).market) for row in _RAW_ROWS.decode(body)]
+        return [(row, _MARKET_ONLY.decode(row).market) for row in refuse_too_many(_RAW_ROWS.decode(body))]
     except UNREADABLE as exc:
         if readable := quoted(body):
             return _split(readable)
@@ -175,7 +176,10 @@ def _asked(
         return tuple(newest.values()), {}
     strangers = {market for market in (*newest, *failed) if not are_asked((market,))}
     if strangers:
-        log.warning("dropped rows of %d markets that were not asked: %.80s ...", len(strangers), sorted(strangers))
+        about = fields("not-asked", markets=len(strangers))
+        log.warning(
+            "dropped rows of %d markets that were not asked: %.80s ...", len(strangers), sorted(strangers), extra=about
+        )
     answered = {market: value for market, value in newest.items() if market not in strangers}
     # A market with a good row beside the bad one is answered.
     unread = {market: flaw for market, flaw in failed.items() if market not in strangers and market not in answered}

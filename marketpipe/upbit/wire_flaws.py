@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import msgspec
 
 from marketpipe.errors import BadPayload
 
-__all__ = ["UNREADABLE", "bad_payload", "excerpt", "quoted"]
+__all__ = ["UNREADABLE", "bad_payload", "excerpt", "quoted", "refuse_too_many"]
 
 # What decoding bytes from outside can raise: bad syntax or a wrong type, bad UTF-8, brackets nested without end.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# Looked at one by one, rows cost some microseconds each: a million bad ones would hold up everything for seconds. More
+# than ten times the markets that there are.
+MOST_ROWS = 10_000
+
+T = TypeVar("T")
 
 _PATH = re.compile(r"at `\$(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `([^`]*)`")
@@ -46,3 +53,10 @@ def quoted(body: bytes) -> bytes | None:
     then refused by the name of its field.
     """
     return _BARE.sub(rb'\1"\2"', body) if _BARE.search(body) else None
+
+
+def refuse_too_many(rows: list[T]) -> list[T]:
+    """``rows``, if they are no more than an exchange could mean; else raises `BadPayload`."""
+    if len(rows) > MOST_ROWS:
+        raise BadPayload(f"lists {len(rows)} things, more than can be meant")
+    return rows

@@ -19,7 +19,7 @@ from marketpipe.errors import BadPayload
 from marketpipe.models import Source
 from marketpipe.upbit import wire_names
 from marketpipe.upbit.wire_errors import stream_error_of
-from marketpipe.upbit.wire_flaws import UNREADABLE, bad_payload, excerpt, quoted
+from marketpipe.upbit.wire_flaws import UNREADABLE, bad_payload, excerpt, quoted, refuse_too_many
 from marketpipe.upbit.wire_names import Names, Spelling
 from marketpipe.upbit.wire_rows import CandleRow, TickerRow, TradeRow, book_rows, spelled
 from marketpipe.upbit.wire_subscriptions import subscribed_of
@@ -103,7 +103,7 @@ def decode_frame(data: bytes | str, *, received_ms: int) -> tuple[Frame, ...]:
 
 def _messages(body: bytes) -> list[bytes]:
     try:
-        return [bytes(message) for message in _MESSAGES.decode(body)]
+        return [bytes(message) for message in refuse_too_many(_MESSAGES.decode(body))]
     except UNREADABLE as exc:
         if readable := quoted(body):
             return _messages(readable)

@@ -22,7 +22,7 @@ import re
 import ssl
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from typing import Any, cast
@@ -32,6 +32,8 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
 from wsproto import ConnectionType, WSConnection
+from wsproto.events import Event, Message, RejectData
+from wsproto.utilities import RemoteProtocolError
 
 from marketpipe.clock import Clock
 from marketpipe.core.requests import MarketsRequest
@@ -52,6 +54,12 @@ READ_BYTES = 65_536
 PATIENCE = 10
 # Messages that are decoded in one turn, where they wait already: half a millisecond.
 AT_ONCE = 32
+# As much of a refusal as is read: its words are at the beginning, and its status decides.
+REFUSAL_BYTES = 64 * 1024
+# A read may bring so many pieces that complete no message (pings, pongs, fragments): 65 bytes of it for each.
+PIECES = 1_000
+# What a piece of something unfinished takes beside its bytes.
+PIECE_BYTES = 100
 
 _VISIBLE = re.compile(r"[!-~]+")
 
@@ -102,7 +110,7 @@ class UpbitWebSocket:
         """
         async with _background() as nursery:
             session = await self._opened(nursery)
-            nursery.start_soon(session._keep_alive, self._ping_s)
+            nursery.start_soon(session._keep_alive, self._ping_s, name="connection pings")
             try:
                 yield session
             finally:
@@ -111,19 +119,18 @@ class UpbitWebSocket:
     async def _opened(self, nursery: trio.Nursery) -> UpbitSession:
         deadline_s = trio.current_time() + self._handshake_s
         stream = await self._dialled(deadline_s)
-        address = self._address
+        address, inbox = self._address, Inbox(self._frames)
         connection = WebSocketConnection(
-            stream,
-            WSConnection(ConnectionType.CLIENT),
+            _TimedStream(stream, inbox),
+            _WaryProtocol(self._frame_bytes),
             host=address.name,
             path=address.path,
             max_message_size=self._frame_bytes,
             receive_buffer_size=READ_BYTES,
         )
-        inbox = Inbox(self._frames)
         connection._send_channel = cast("Any", inbox)
         session = UpbitSession(connection, inbox, stream, address.name, clock=self._clock, pong_s=self._pong_s)
-        nursery.start_soon(session._read)
+        nursery.start_soon(session._read, name="connection reader")
         try:
             await session._upgraded(deadline_s, self._handshake_s)
         except BaseException:
@@ -165,6 +172,7 @@ class UpbitSession:
         self._clock = clock
         self._pong_s = pong_s
         self._payloads = map(b"%d".__mod__, itertools.count())
+        self._read_s: float | None = None
         self._why_ended: ExchangeError | None = None
         self._reading = trio.CancelScope()
         self._reader_ended = trio.Event()
@@ -206,7 +214,17 @@ class UpbitSession:
             await self._reader_ended.wait()
         raise self._end(self._closed()).copy()
 
+    @property
+    def read_s(self) -> float | None:
+        """When (monotonic) the oldest of the frames that `receive` returned last was read from the socket."""
+        return self._read_s
+
+    def backlog(self) -> tuple[int, int]:
+        """How many messages have been read and not been received: now, and at the most so far."""
+        return len(self._inbox.messages), self._inbox.peak
+
     def _decoded(self, messages: deque[str | bytes]) -> list[Frame]:
+        self._read_s = self._inbox.oldest_s
         frames: list[Frame] = []
         received_ms = self._clock.now_ms()
         for _ in range(min(len(messages), AT_ONCE)):
@@ -323,6 +341,66 @@ class UpbitSession:
         until_s = trio.current_time() + self._pong_s
         for scope, latest_s in self._waits.items():
             scope.deadline = max(scope.deadline, min(until_s, latest_s))
+
+
+class _WaryProtocol(WSConnection):
+    """Refuses what trio-websocket (0.12.2) would collect without end, for it weighs the bytes of one message alone.
+
+    The body of a refusal is cut off; and fragments without a byte in them, or floods of pings, are not taken in.
+    """
+
+    def __init__(self, message_bytes: int) -> None:
+        super().__init__(ConnectionType.CLIENT)
+        self._held_at_most = 2 * message_bytes
+        self._held = 0  # of the message that is not finished
+        self._pieces = 0  # in this read
+        self._refused = 0
+
+    def receive_data(self, data: bytes | None) -> None:
+        self._pieces = 0
+        super().receive_data(data)
+
+    def events(self) -> Generator[Event, None, None]:
+        for event in super().events():
+            if isinstance(event, Message) and event.message_finished:
+                self._held = 0
+            elif isinstance(event, RejectData):
+                self._refused += len(event.data) + PIECE_BYTES
+                if self._refused > REFUSAL_BYTES:
+                    yield RejectData(data=event.data, body_finished=True)
+                    return
+            else:
+                self._weigh(event)
+            yield event
+
+    def _weigh(self, event: Event) -> None:
+        self._pieces += 1
+        if isinstance(event, Message):
+            self._held += len(event.data) + PIECE_BYTES
+        if self._pieces > PIECES or self._held > self._held_at_most:
+            raise RemoteProtocolError("a flood of frames that say nothing")
+
+
+@attrs.define(eq=False)
+class _TimedStream(trio.abc.Stream):
+    """A byte stream that tells an `Inbox` when it was read from."""
+
+    _stream: trio.abc.Stream
+    _inbox: Inbox
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        self._inbox.read_s = trio.current_time()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @attrs.frozen

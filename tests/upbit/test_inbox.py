@@ -102,3 +102,37 @@ async def test_asking_is_always_a_checkpoint():
     await inbox.send("a")
     with assert_checkpoints():
         assert await inbox.arrived()
+
+
+async def test_the_peak_is_what_waited_at_the_most_also_after_it_was_taken():
+    inbox = Inbox(10)
+    await fill(inbox, "a", "b", "c")
+    assert inbox.peak == 3
+    assert await inbox.arrived()
+    inbox.messages.popleft()
+    inbox.messages.clear()
+    assert inbox.peak == 3
+
+
+async def test_the_peak_survives_that_nobody_receives_any_more():
+    inbox = Inbox(10)
+    await fill(inbox, "a", "b")
+    inbox.abandon()
+    assert inbox.peak == 2
+
+
+async def test_a_message_is_as_old_as_the_read_that_brought_it_however_late_it_is_taken():
+    inbox = Inbox(10)
+    for read_s, messages in ((1.0, "ab"), (2.0, ""), (3.0, "cde"), (4.0, "f")):
+        inbox.read_s = read_s
+        for message in messages:
+            await inbox.send(message)
+    assert await inbox.arrived()
+    read: list[tuple[str | bytes, float]] = []
+    while inbox.messages:
+        oldest_s = inbox.oldest_s
+        read.append((inbox.messages.popleft(), oldest_s))
+    assert read == [("a", 1.0), ("b", 1.0), ("c", 3.0), ("d", 3.0), ("e", 3.0), ("f", 4.0)]
+    inbox.read_s = 5.0
+    await inbox.send("g")
+    assert inbox.oldest_s == 5.0

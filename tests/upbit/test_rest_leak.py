@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import attrs
@@ -194,11 +194,13 @@ async def fetch_at_leisure(rest: UpbitRest) -> None:
 
 
 async def test_a_cancellation_at_the_worst_moment_costs_no_slot(monkeypatch):
-    get = httpx.AsyncClient.get
+    stream = httpx.AsyncClient.stream
     scope = trio.CancelScope()
 
-    def get_and_cancel(client: httpx.AsyncClient, url: str, extensions: object) -> Awaitable[httpx.Response]:
-        return get(client, url, extensions=cancelling(scope, "connection.connect_tcp.complete"))
+    def ask_and_cancel(
+        client: httpx.AsyncClient, method: str, url: str, extensions: object
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        return stream(client, method, url, extensions=cancelling(scope, "connection.connect_tcp.complete"))
 
     async with (
         serving(at_once, b"Connection: close\r\n") as server,
@@ -206,7 +208,7 @@ async def test_a_cancellation_at_the_worst_moment_costs_no_slot(monkeypatch):
     ):
         for _ in range(3):
             with monkeypatch.context() as patch, trio.CancelScope() as scope:
-                patch.setattr(httpx.AsyncClient, "get", get_and_cancel)
+                patch.setattr(httpx.AsyncClient, "stream", ask_and_cancel)
                 await rest.fetch(MarketsRequest())
             assert scope.cancelled_caught
             assert (await rest.fetch(MarketsRequest())).rows == ()
