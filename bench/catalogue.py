@@ -11,6 +11,7 @@ from bench.decode import decode
 from bench.demand import habits, recovery, utilisation
 from bench.figures import Outcome
 from bench.kills import kills
+from bench.leaving import leaving
 from bench.memory import hit, memory
 from bench.pages import pages
 from bench.parts import cache, pacing
@@ -24,6 +25,7 @@ from bench.stream_faults import outages
 from bench.streams import flatout, ingest, latency
 from bench.symbols import symbols
 from bench.threads import threads
+from bench.watched import status, watched
 
 __all__ = ["BENCHES", "RIVALS", "Bench", "about"]
 
@@ -39,6 +41,7 @@ BENCHES: Mapping[str, Bench] = {
     "hit": hit,
     "memory": memory,
     "import": importing,
+    "status": status,
     # Against a simulator in its own process, its limiter on.
     "symbols": symbols,
     "callers": callers,
@@ -52,6 +55,7 @@ BENCHES: Mapping[str, Bench] = {
     "ingest": ingest,
     "latency": latency,
     "flatout": flatout,
+    "watched": watched,
     "subscriptions": subscriptions,
     "slow": slow,
     "outages": outages,
@@ -61,6 +65,8 @@ BENCHES: Mapping[str, Bench] = {
     "sparse": sparse,
     "stored": stored,
     "kills": kills,
+    # Leaving while it is busy. By itself: it counts what this process holds.
+    "leaving": leaving,
     RIVALS: rivals,
 }
 

@@ -1,6 +1,9 @@
 """One reader of a flood, as a process: ``python -m bench.listener SIDE BASE_URL``, what it listens to on stdin.
 
-``marketpipe`` is a pipeline with one consumer for each line. ``bare`` is trio-websocket and our decoder, one connection
+``marketpipe`` is a pipeline with one consumer for each line; ``watched`` is the same, with a metrics port that is read
+every second, by a task of its own process, so that what reading costs is counted too.
+
+``bare`` is trio-websocket and our decoder, one connection
 for each line and nothing else: the least that a program on Trio pays for these frames. Both note the same of what they
 receive. It prints a line when every market of every line has shown itself, and then answers each line of stdin with a
 line of JSON: ``begin`` counts from 0, ``report`` tells the counts.
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,9 +32,9 @@ from marketpipe.core.buffers import SubscriptionStatistics
 from marketpipe.core.topics import Line, Topic
 from marketpipe.sim.server import ws_url
 
-__all__ = ["BARE", "OURS", "Wanted"]
+__all__ = ["BARE", "OURS", "WATCHED", "Wanted"]
 
-OURS, BARE = "marketpipe", "bare"
+OURS, BARE, WATCHED = "marketpipe", "bare", "watched"
 # By line, the markets that are listened to.
 Wanted = Mapping[str, Sequence[str]]
 # As our own edge has it.
@@ -184,8 +188,37 @@ async def _read(
                         task_status.started()
 
 
-async def _ours(base_url: str, wanted: Wanted, notes: Notes, *, task_status: trio.TaskStatus[Reader]) -> None:
-    async with open_pipeline(base_url=base_url) as market, trio.open_nursery() as nursery:
+async def _watched(base_url: str, wanted: Wanted, notes: Notes, *, task_status: trio.TaskStatus[Reader]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_look, port)
+        await _ours(base_url, wanted, notes, metrics_port=port, task_status=task_status)
+
+
+async def _look(port: int) -> None:
+    while True:
+        await trio.sleep(1.0)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            told = b"".join([part async for part in stream])
+        if not told.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"the metrics port said {told[:100]!r}")
+
+
+async def _ours(
+    base_url: str,
+    wanted: Wanted,
+    notes: Notes,
+    *,
+    metrics_port: int | None = None,
+    task_status: trio.TaskStatus[Reader],
+) -> None:
+    async with (
+        open_pipeline(base_url=base_url, metrics_port=metrics_port) as market,
+        trio.open_nursery() as nursery,
+    ):
         subscriptions = {
             line: await nursery.start(_consume, market, line, markets, notes) for line, markets in wanted.items()
         }
@@ -213,7 +246,7 @@ async def _consume(
                     task_status.started(subscription)
 
 
-SIDES: Mapping[str, Start] = {OURS: _ours, BARE: _bare}
+SIDES: Mapping[str, Start] = {OURS: _ours, BARE: _bare, WATCHED: _watched}
 
 
 async def _serve(side: str, base_url: str) -> None:

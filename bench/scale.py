@@ -77,7 +77,8 @@ class Scale:
 
     ``crowds``: how many callers at once; ``calls``: of each of three groups; ``storm_s``: how long nothing is wrong,
     how long requests are refused at random, and how long to wait at most until all is well again. ``threads`` of
-    ``thread_calls`` each over ``thread_symbols``; ``awaits`` of asyncio at once.
+    ``thread_calls`` each over ``thread_symbols``; ``awaits`` of asyncio at once. A busy pipeline is left at so many
+    ``instants`` while the exchange answers, and at as many while it does not.
     """
 
     loops: int
@@ -103,6 +104,7 @@ class Scale:
     thread_calls: int
     thread_symbols: int
     awaits: int
+    instants: int
     streams: StreamScale
     collecting: CollectingScale
 
@@ -160,6 +162,7 @@ FULL = Scale(
     thread_calls=1_000,
     thread_symbols=200,
     awaits=500,
+    instants=200,
     streams=STREAMS,
     collecting=COLLECTING,
 )
@@ -175,6 +178,7 @@ QUICK = attrs.evolve(
     storm_s=(4.0, 4.0, 30.0),
     storms=1,
     reading_s=2.0,
+    instants=20,
     streams=attrs.evolve(
         STREAMS, slices=2, slice_s=4.0, ingest_s=8.0, climbs=1, step_s=3.0, calm_s=8.0, rounds=2, slow_s=6.0
     ),
@@ -207,6 +211,7 @@ TINY = attrs.evolve(
     thread_calls=10,
     thread_symbols=5,
     awaits=10,
+    instants=1,
     streams=StreamScale(
         markets=12,
         rate=300,

@@ -18,7 +18,7 @@ from bench.listener import BARE, OURS, Wanted
 from bench.scale import Scale, StreamScale
 from marketpipe.core.topics import Line
 
-__all__ = ["flatout", "ingest", "latency"]
+__all__ = ["flatout", "flooded_ground", "ingest", "latency", "one"]
 
 LINES = (Line.TICKER, Line.TRADE, Line.ORDERBOOK)
 # Beyond what is listened to; some markets open later.
@@ -36,12 +36,12 @@ KEPT = 0.95
 async def ingest(scale: Scale) -> Outcome:
     """5,000 messages a second of 240 symbols, three consumers, for a minute: losses, CPU and memory, delays."""
     size = scale.streams
-    async with _flooded_ground(size) as (ground, wanted):
+    async with flooded_ground(size) as (ground, wanted):
         bare: list[Slice] = []
         ours: list[Slice] = []
         for _ in range(size.slices):
-            bare.append(await _one(ground, BARE, wanted, size.rate, size.slice_s))
-            ours.append(await _one(ground, OURS, wanted, size.rate, size.slice_s))
+            bare.append(await one(ground, BARE, wanted, size.rate, size.slice_s))
+            ours.append(await one(ground, OURS, wanted, size.rate, size.slice_s))
         async with open_listener(ground, OURS, wanted) as listener:
             early = (EARLY_S, size.ingest_s / 2) if size.ingest_s > 2 * EARLY_S else ()
             long = await listener.flood(size.rate, size.ingest_s, rss_at_s=early)
@@ -86,12 +86,12 @@ def _second_half(what: str, long: Slice) -> list[Figure]:
 async def latency(scale: Scale) -> Outcome:
     """2,000 messages a second: from the simulator's send to the consumer's hands."""
     size = scale.streams
-    async with _flooded_ground(size) as (ground, wanted):
+    async with flooded_ground(size) as (ground, wanted):
         bare: list[Slice] = []
         ours: list[Slice] = []
         for _ in range(2):
-            bare.append(await _one(ground, BARE, wanted, size.calm_rate, size.calm_s / 2))
-            ours.append(await _one(ground, OURS, wanted, size.calm_rate, size.calm_s / 2))
+            bare.append(await one(ground, BARE, wanted, size.calm_rate, size.calm_s / 2))
+            ours.append(await one(ground, OURS, wanted, size.calm_rate, size.calm_s / 2))
     what = f"{size.calm_rate:,.0f}/s, sent to received"
 
     def figure(share: str, attribute: str, goal: Goal | None = None) -> Figure:
@@ -119,7 +119,7 @@ class Climb:
 async def flatout(scale: Scale) -> Outcome:
     """The greatest rate at which nothing is lost and 99 of 100 trades are in hand within 250 ms."""
     size = scale.streams
-    async with _flooded_ground(size) as (ground, wanted):
+    async with flooded_ground(size) as (ground, wanted):
         climbs: dict[str, list[Climb]] = {BARE: [], OURS: []}
         for _ in range(size.climbs):
             for side, ends in climbs.items():
@@ -163,13 +163,15 @@ def _why_not(taken: Slice, rate: float) -> str | None:
     return f"more than {LATE_MS:g} ms late" if taken.p99_ms > LATE_MS else None
 
 
-async def _one(ground: Ground, side: str, wanted: Wanted, per_second: float, for_s: float) -> Slice:
+async def one(ground: Ground, side: str, wanted: Wanted, per_second: float, for_s: float) -> Slice:
+    """A flood for a reader that begins with it and ends with it."""
     async with open_listener(ground, side, wanted) as listener:
         return await listener.flood(per_second, for_s)
 
 
 @asynccontextmanager
-async def _flooded_ground(size: StreamScale) -> AsyncIterator[tuple[Ground, Wanted]]:
+async def flooded_ground(size: StreamScale) -> AsyncIterator[tuple[Ground, Wanted]]:
+    """A simulator to be flooded, and what is listened to there."""
     async with open_ground(markets=size.markets + SPARE_MARKETS, latency_s=0.0) as ground:
         names = ground.names()[: size.markets]
         yield ground, {line.value: names for line in LINES}

@@ -207,6 +207,11 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
         return False
 
 
+def _port(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None:
+        _whole(lambda port: 1 <= port <= 65_535, "from 1 to 65535, or None")(instance, attribute, value)
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """All options of a pipeline.
@@ -214,7 +219,8 @@ class Config:
     ``region``: kr, sg, id or th. ``base_url``: another address of the REST API, instead of the region's. ``ws_url``:
     another address of the public WebSocket; without it, it is found at the host of the REST API. ``store``: the
     database of candles, a path or ``":memory:"``; without it, a file in the user's data folder for each region, and
-    memory for any other address: what a simulator invents does not belong among what was real.
+    memory for any other address: what a simulator invents does not belong among what was real. ``metrics_port``: where
+    on 127.0.0.1 the pipe tells about itself, to `marketpipe status` and to Prometheus; without it, nowhere.
     """
 
     region: str = attrs.field(default="kr", validator=_known_region)
@@ -229,6 +235,7 @@ class Config:
     buffers: Buffers = attrs.field(factory=Buffers, validator=attrs.validators.instance_of(Buffers))
     store: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
     collecting: Collecting = attrs.field(factory=Collecting, validator=attrs.validators.instance_of(Collecting))
+    metrics_port: int | None = attrs.field(default=None, validator=_port)
 
     @property
     def store_path(self) -> str:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +49,7 @@ from marketpipe.actors.hub import Hub
 from marketpipe.actors.mailbox import Ask
 from marketpipe.actors.messages import Answered, Answers, Question
 from marketpipe.actors.pages import Pages
+from marketpipe.actors.pulse import Pulse
 from marketpipe.actors.subscriptions import Subscriptions
 from marketpipe.actors.writer import Runner, Writer, in_threads
 from marketpipe.client import Client
@@ -61,8 +62,10 @@ from marketpipe.core.requests import CandlesRequest, Group
 from marketpipe.core.topics import Line
 from marketpipe.errors import PipelineCrashed
 from marketpipe.models import Candle
+from marketpipe.reporting import Reporter
 
 if TYPE_CHECKING:
+    from marketpipe.metrics.server import Endpoint
     from marketpipe.store.sqlite import SqliteStore
 
 __all__ = ["open_pipeline", "run_pipeline"]
@@ -75,6 +78,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     ``options`` are fields of `Config`, and replace those of ``config``. Nothing is asked of the exchange on behalf of
     the caller yet, except its market list, in the background. If an actor fails in the background, the block is
     cancelled and `PipelineCrashed` raised from the group of failures; an exception of the block itself comes out bare.
+    Where ``metrics_port`` is taken already, nothing begins: ``OSError``.
     """
     # Importing httpx takes longer than the rest of the package together: paid here, not by `import marketpipe`.
     from marketpipe.upbit.rest import UpbitRest, tls_context
@@ -93,8 +97,10 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
         frame_bytes=buffers.frame_bytes,
         tls=tls_context,
     )
-    store = await trio.to_thread.run_sync(_open_store, chosen)
-    with store, _shared_budgets(chosen) as budgets:
+    async with AsyncExitStack() as stack:
+        endpoint = await _endpoint(chosen, stack)
+        store = stack.enter_context(await trio.to_thread.run_sync(_open_store, chosen))
+        budgets = stack.enter_context(_shared_budgets(chosen))
         async with (
             UpbitRest(
                 chosen.rest_url,
@@ -104,7 +110,16 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
                 deadline_s=limits.deadline_s,
                 max_connections=limits.per_second * len(Group),  # one for every request slot there is
             ) as exchange,
-            run_pipeline(chosen, exchange, clock=clock, stream=stream, budgets=budgets, store=store) as client,
+            run_pipeline(
+                chosen,
+                exchange,
+                clock=clock,
+                stream=stream,
+                budgets=budgets,
+                store=store,
+                pulse=True,
+                endpoint=endpoint,
+            ) as client,
         ):
             yield client
 
@@ -120,6 +135,8 @@ async def run_pipeline(
     budgets: Budgets | None = None,
     store: ReadableStore | None = None,
     runner: Callable[[], Runner] = in_threads,
+    pulse: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> AsyncGenerator[Client]:
     """The pipeline over any `Exchange` and `Clock`: for tests, benches and simulators. See `open_pipeline`.
 
@@ -127,14 +144,18 @@ async def run_pipeline(
     ``draw`` gives uniform numbers in [0, 1) for the back-off's jitter. ``budgets`` are shared with other pipelines to
     the same exchange; without them, this one is alone there. ``store`` is the database of candles; without it nothing
     is kept, and nothing can be collected. ``runner`` makes what runs its synchronous calls: threads, or `in_line`.
+    ``pulse``: measure how late the event loop is, by waking every half second; not under a mock clock.
+    ``endpoint`` tells others about the pipe while it runs.
     """
-    pipe = _assembled(config, exchange, clock, stream, draw or random.Random().random, budgets, store, runner)
+    pipe = _assembled(config, exchange, clock, stream, draw or random.Random().random, budgets, store, runner, pulse)
     body_error: BaseException | None = None
     crash: BaseExceptionGroup[BaseException] | None = None
     try:
         async with trio.open_nursery() as nursery:
             for actor in pipe.actors:
                 await nursery.start(actor.run, name=type(actor).__name__.lower())
+            if endpoint is not None:
+                await nursery.start(endpoint.run, pipe.client.status, name="metrics")
             try:
                 yield pipe.client
             except BaseException as error:
@@ -145,6 +166,11 @@ async def run_pipeline(
                 nursery.cancel_scope.cancel(reason="the pipeline was left")
     except BaseExceptionGroup as group:
         crash = group
+    finally:
+        if pipe.archive is not None:
+            # Callers read in threads, and the database is about to be closed.
+            with trio.CancelScope(shield=True):
+                await pipe.archive.close()
     outcome = body_error if crash is None else _at_the_border(crash, body_error)
     if outcome is not None:
         raise outcome
@@ -160,6 +186,7 @@ class _Pipe:
 
     client: Client
     hub: Hub
+    archive: Archive | None
     actors: tuple[_Actor, ...]
 
 
@@ -172,6 +199,7 @@ def _assembled(
     budgets: Budgets | None,
     store: ReadableStore | None,
     runner: Callable[[], Runner],
+    pulse: bool,
 ) -> _Pipe:
     # 0: a rendezvous, so that a question is never left in the buffer of an actor that has died.
     questions, inbox = trio.open_memory_channel[Ask[Question, Answers]](0)
@@ -185,7 +213,8 @@ def _assembled(
     batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
     cache = Cache(answers, config.cache, store is None)
     hub = Hub()
-    deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles, hub.tell)
+    timed = partial(hub.timed, Line.CANDLE)
+    deduplicator = Deduplicator(bars_inbox, partial(_publish_bars, hub), config.buffers.candles, hub.tell, timed)
     keeping = None
     if store is not None:
         keeping = _keeping(config, store, runner, clock, batcher, Asker(questions.clone()), jitter)
@@ -204,6 +233,7 @@ def _assembled(
             jitter,
             lambda: batcher.exchange_now_ms() if batcher.knows_the_time else None,
             None if keeping is None else keeping.pages.archive.add,
+            config.buffers.frames,
         )
     actors: list[_Actor] = [cache, deduplicator, batcher]
     collected = writer = backfill = None
@@ -214,8 +244,14 @@ def _assembled(
         actors += [writer, backfill]
     if subscriptions is not None:
         actors.append(subscriptions)
-    client = Client(questions, cache.view, batcher, cache, subscriptions, collected, backfill, writer)
-    return _Pipe(client, hub, tuple(actors))
+    beat = Pulse() if pulse else None
+    if beat is not None:
+        actors.append(beat)
+    parts = batcher, cache, hub, deduplicator, subscriptions, backfill, writer, beat
+    client = Client(
+        questions, cache.view, batcher, Reporter(clock, _resident_bytes(), *parts), subscriptions, collected, backfill
+    )
+    return _Pipe(client, hub, None if keeping is None else keeping.pages.archive, tuple(actors))
 
 
 @attrs.frozen
@@ -252,8 +288,25 @@ def _open_store(config: Config) -> SqliteStore:
     return SqliteStore.open(config.store_path, source=config.rest_url)
 
 
+async def _endpoint(config: Config, stack: AsyncExitStack) -> Endpoint | None:
+    """The port that ``config`` names, ours until ``stack`` is left."""
+    if config.metrics_port is None:
+        return None
+    from marketpipe.metrics.server import Endpoint  # nobody else pays for what it imports
+
+    return await stack.enter_async_context(await Endpoint.listen(config.metrics_port))
+
+
 def _from_memory(cache: Cache, request: CandlesRequest) -> Any:
     return cache.view.candles(request, None)
+
+
+def _resident_bytes() -> Callable[[], int]:
+    # Imported where a pipe is opened, not by `import marketpipe`. The handle is this process's: a fork has its own.
+    import psutil  # type: ignore[import-untyped]  # it has no types
+
+    process = psutil.Process()
+    return lambda: int(process.memory_info().rss)
 
 
 def _publish_bars(hub: Hub, candles: Sequence[Candle]) -> None:

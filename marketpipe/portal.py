@@ -95,7 +95,7 @@ class Portal:
             if self._calls is None:
                 _settle(future, outcome.Error(self._closed()))
             else:
-                self._calls.start_soon(self._answer, verb, future, scope, undo)
+                self._calls.start_soon(self._answer, verb, future, scope, undo, name="call from another thread")
 
         self._soon(begin)
         future.add_done_callback(lambda done: self._cancel(scope) if done.cancelled() else None)

@@ -16,7 +16,10 @@ from marketpipe.core.requests import Group
 from marketpipe.core.topics import Line, Topic
 from marketpipe.models import Priority
 
-__all__ = ["ConnectionStatus", "Status", "StoreStatus", "SubscriptionState", "SubscriptionStatus"]
+__all__ = [
+    "ConnectionStatus", "ConsumersStatus", "LagStatus", "QueueStatus", "Status", "StoreStatus", "StreamStatus",
+    "SubscriptionState", "SubscriptionStatus",
+]  # fmt: skip
 
 
 class SubscriptionState(StrEnum):
@@ -90,6 +93,68 @@ class StoreStatus:
 
 
 @attrs.frozen
+class QueueStatus:
+    """One queue inside the pipe: what waits in it now, the most that ever did, and how much may.
+
+    ``capacity`` is None where nothing bounds the queue but those who fill it: they wait for their answers.
+    """
+
+    depth: int
+    peak: int
+    capacity: int | None = None
+
+
+@attrs.frozen
+class StreamStatus:
+    """One kind of stream: ``values`` that were handed on to whoever listens, once for each value.
+
+    Bars are counted as they change, and with them those made from tickers; trades and bars that REST told for a repair
+    are counted too.
+
+    ``p50_s``, ``p95_s``, ``p99_s``: from the moment a frame was read from its socket until its value lay in every
+    subscriber's buffer, of the last one to two minutes, to 1 %; 0.0 if there was none. Frames that are decoded together
+    count as the oldest of them. A trade that waited for the repair of a hole is measured with its wait; what REST told,
+    and bars made from tickers, are not measured.
+    """
+
+    values: int
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+@attrs.frozen
+class ConsumersStatus:
+    """The subscriptions of the program. ``received = delivered + conflated + dropped + queued + unread``.
+
+    ``subscribers``: how many there are now. ``conflated``: replaced by a newer value before they were read;
+    ``dropped``: lost, and told so; ``unread``: what subscribers that left had not read. ``fullest``: the most that
+    waits for one of them now. A value that three subscribers listen to counts three times.
+    """
+
+    subscribers: int = 0
+    received: int = 0
+    delivered: int = 0
+    conflated: int = 0
+    dropped: int = 0
+    queued: int = 0
+    unread: int = 0
+    fullest: int = 0
+
+
+@attrs.frozen
+class LagStatus:
+    """How late the event loop runs what is due: over the last one to two minutes, and ``max_s`` since the start.
+
+    A lag is what some task did without letting others run, or what the machine was busy with otherwise.
+    """
+
+    p50_s: float
+    p99_s: float
+    max_s: float
+
+
+@attrs.frozen
 class Status:
     """A snapshot; every number counts since the pipeline was opened.
 
@@ -102,8 +167,14 @@ class Status:
     ``connections``, ``subscriptions``: the live streams, by line and by topic.
     ``store``: the database, None if the pipe has none. ``jobs``: collections in the background that have not ended.
     ``symbols_per_second``: symbols answered per second since the start. ``uptime_s``: how long that is.
+    ``queues``: what waits inside, by name: ``questions <group>`` for a request slot, ``answers`` for the cache,
+    ``bars`` for the deduplicator, ``frames <line>`` for the decoder, ``rows`` for the database.
+    ``streams``, ``consumers``: what was received live, by line, and what became of it.
+    ``bars_amended``: bars that were final and then told otherwise. ``memory_bytes``: of the whole process, resident.
+    ``lag``: of the event loop, None if it is not measured. ``at_ms``: when this was taken, by this machine's clock.
     """
 
+    at_ms: int
     uptime_s: float
     budgets: Mapping[Group, SlotStatistics]
     waiting: Mapping[Group, int]
@@ -121,3 +192,36 @@ class Status:
     store: StoreStatus | None
     jobs: tuple[Progress, ...]
     symbols_per_second: float
+    queues: Mapping[str, QueueStatus]
+    streams: Mapping[Line, StreamStatus]
+    consumers: ConsumersStatus
+    bars_amended: int
+    memory_bytes: int
+    lag: LagStatus | None
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of questions answered from memory, 0..1; 0.0 before the first."""
+        hits = sum(each.hits for each in self.caches.values())
+        asked = hits + sum(each.misses for each in self.caches.values())
+        return hits / asked if asked else 0.0
+
+    @property
+    def reconnects(self) -> int:
+        """Connections of the stream that were made after the first of their line."""
+        return sum(max(0, each.connects - 1) for each in self.connections.values())
+
+    @property
+    def gaps(self) -> int:
+        """Holes in the live trades that were announced."""
+        return sum(each.gaps for each in self.connections.values())
+
+    @property
+    def gaps_repaired(self) -> int:
+        """Those of them that were mended."""
+        return sum(each.repaired for each in self.connections.values())
+
+    @property
+    def rows_written(self) -> int:
+        """Bars written to the database."""
+        return 0 if self.store is None else self.store.rows_written

@@ -91,7 +91,7 @@ class Watch:
             return False
         shown = self.world.newest_candles(market, timeframe, to_ms, request.count, now_ms)
         low_ms = shown[-1].open_ms if len(shown) == request.count else first_slot(timeframe)
-        writer = self.client._writer
+        writer = self.client._reporter._writer
         assert writer is not None
         kept = SpanSet.of(*((piece.start_ms, piece.end_ms) for piece in writer.kept(market, timeframe)))
         top_ms = timeframes.ceil(timeframe, to_ms)

@@ -60,7 +60,7 @@ class NotingDesk:
         self._note("new", new)
         self._note("kept", kept)
 
-    def take(self, frames: Sequence[Frame], now_s: float) -> None:
+    def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         if self.bug is not None:
             raise self.bug
         self._note("take", [Topic(self.line, value.market) for value, _ in frames])

@@ -149,6 +149,7 @@ class PaperSession:
     subscribed: list[tuple[float, frozenset[Topic]]] = attrs.field(factory=list)
     pings_s: list[float] = attrs.field(factory=list)
     _coming: deque[Any] = attrs.field(factory=deque)
+    _most: int = 0
     _arrived: trio.Event = attrs.field(factory=trio.Event)
 
     @property
@@ -173,6 +174,13 @@ class PaperSession:
             raise frames
         return frames
 
+    @property
+    def read_s(self) -> float:
+        return trio.current_time() - self.stream.late_s
+
+    def backlog(self) -> tuple[int, int]:
+        return len(self._coming), self._most
+
     async def ping(self) -> None:
         self.pings_s.append(trio.current_time())
         await trio.sleep(self.stream.latency_s)
@@ -191,6 +199,7 @@ class PaperSession:
 
     def _put(self, item: Any) -> None:
         self._coming.append(item)
+        self._most = max(self._most, len(self._coming))
         self._arrived.set()
 
 
@@ -202,11 +211,12 @@ def silence(session: PaperSession, new: Collection[Topic]) -> None:
 class PaperStream:
     """The WebSocket side. ``greet`` is what a connection shows of topics that it has just been subscribed to.
 
-    ``refusals``: the errors of the next attempts to connect, in order.
+    ``late_s``: how long ago what is received was read. ``refusals``: the errors of the next attempts to connect.
     """
 
     greet: Callable[[PaperSession, Collection[Topic]], None] = silence
     latency_s: float = 0.02
+    late_s: float = 0.0
     pongs: bool = True
     no_pong: ExchangeError = attrs.field(factory=lambda: ExchangeError("no pong"))
     refusals: deque[BaseException] = attrs.field(factory=deque)

@@ -9,10 +9,11 @@ import pty
 import re
 import select
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
+
+from cli.forked import Forked
 
 __all__ = ["Watcher", "at_a_terminal", "picture_of"]
 
@@ -47,7 +48,7 @@ def picture_of(written: str, columns: int) -> list[str]:
 class Watcher:
     """A process at a terminal of its own."""
 
-    def __init__(self, ours: subprocess.Popen[bytes], descriptor: int, columns: int) -> None:
+    def __init__(self, ours: Forked, descriptor: int, columns: int) -> None:
         self.ours = ours
         self.written = b""
         self._descriptor = descriptor
@@ -81,14 +82,8 @@ def at_a_terminal(cli, *args: str, columns: int = 120, **environment: str) -> It
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
     inherited = {name: value for name, value in cli.environment.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with subprocess.Popen(
-        [*cli.command, *args],
-        env={**inherited, "TERM": "xterm", **environment},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        process_group=0,
-    ) as ours:
+    shown = {**inherited, "TERM": "xterm", **environment}
+    with Forked(cli.starter, args, shown, stdin=slave, stdout=slave, stderr=slave) as ours:
         os.close(slave)
         try:
             yield Watcher(ours, master, columns)

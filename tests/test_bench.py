@@ -52,6 +52,8 @@ ALONE = ("decode", "pacing", "cache", "hit", "memory", "sparse")
 FLOODED = (("ingest", "slow"), ("latency", "subscriptions"), ("flatout", "outages"))
 # They collect and read in processes of their own.
 COLLECTED = ("backfill", "allowance", "stored", "kills")
+# It counts what this process holds, so nothing else may run beside it.
+BY_ITSELF = "leaving"
 
 
 def checked(name, outcome):
@@ -100,8 +102,14 @@ async def test_the_benches_of_collecting_run_and_break_no_promise():
 
 @pytest.mark.slow
 @pytest.mark.socket
+async def test_the_bench_that_counts_what_is_left_behind_runs_and_breaks_no_promise():
+    checked(BY_ITSELF, await BENCHES[BY_ITSELF](TINY))
+
+
+@pytest.mark.slow
+@pytest.mark.socket
 async def test_the_other_benches_run_and_break_no_promise():
-    elsewhere = {*ALONE, *COLLECTED}.union(*FLOODED)
+    elsewhere = {*ALONE, *COLLECTED, BY_ITSELF}.union(*FLOODED)
     outcomes = await checked_at_once(BENCHES.keys() - elsewhere)
     assert {*outcomes, *elsewhere} == set(BENCHES)
     missing = {figure.what: figure.value for figure in outcomes[RIVALS].figures if "not answered" in figure.what}

@@ -260,3 +260,18 @@ def test_a_database_without_a_name_is_named():
 def test_an_unknown_option_is_named():
     with pytest.raises(TypeError, match="regoin"):
         Config(regoin="kr")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("port", [None, 1, 8601, 65_535])
+def test_a_metrics_port_is_one_that_there_is(port: int | None):
+    assert Config(metrics_port=port).metrics_port == port
+
+
+NO_PORTS = [(port, ValueError) for port in (0, -1, 65_536, 8601.5)] + [(port, TypeError) for port in ("8601", True)]
+
+
+@pytest.mark.parametrize(("port", "error"), NO_PORTS)
+def test_a_metrics_port_that_there_is_not_is_named(port: Any, error: type[Exception]):
+    wanted = rf"^Config\.metrics_port must be a whole number from 1 to 65535, or None, was {port!r}$"
+    with pytest.raises(error, match=wanted):
+        Config(metrics_port=port)

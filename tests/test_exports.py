@@ -80,11 +80,14 @@ PUBLIC = [
 # Slow to import, heavy, or no business of a program that only asks.
 NOT_LOADED = ["click", "filelock", "h11", "httpcore", "httpx", "marketpipe.cli", "marketpipe.sim", "marketpipe.store"]
 NOT_LOADED += [
+    "marketpipe.metrics",
     "marketpipe.upbit",
     "numpy",
     "pandas",
     "platformdirs",
     "polars",
+    "prometheus_client",
+    "psutil",
     "rich",
     "sqlite3",
     "sqlite_utils",

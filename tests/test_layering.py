@@ -18,21 +18,26 @@ PACKAGE = Path(__file__).parent.parent / "marketpipe"
 OURS = {
     "errors": ((), "everybody raises them"),
     "clock": ((), "the world's time needs nothing of ours"),
+    "logs": (("errors",), "says what stands in a log line, and writes none"),
     "models": (("core.timeframes", "errors"), "values know bar boundaries, and what may stand in their place"),
     "core": (("core", "models", "errors"), "pure: decides about values and touches nothing"),
     "config": (("core",), "every number is a default there, also the policies' own"),
     "upbit": (
-        ("upbit", "core", "models", "errors", "clock"),
+        ("upbit", "core", "models", "errors", "clock", "logs"),
         "the edge knows the exchange, not who asks",
     ),
     "actors": (
-        ("actors", "core", "models", "errors", "clock", "config", "status"),
+        ("actors", "core", "models", "errors", "clock", "config", "logs", "status"),
         "an actor talks over channels and to protocols, never to an edge or to whoever wires it",
     ),
-    "store": (("store", "core", "models", "errors"), "knows the database, and nothing of whoever fills or reads it"),
+    "store": (
+        ("store", "core", "models", "errors", "logs"),
+        "knows the database, and nothing of whoever fills or reads it",
+    ),
     "status": (("core", "models"), "a frozen picture of the counters"),
+    "reporting": (("actors", "clock", "core", "status"), "asks the parts; they count"),
     "client": (
-        ("actors", "collected", "core", "models", "errors", "clock", "listening", "status"),
+        ("actors", "collected", "core", "models", "errors", "clock", "listening", "reporting", "status"),
         "a handle: no edge, no wiring",
     ),
     "collected": (("actors", "core", "models", "errors"), "the handle's candles: no edge, no wiring"),
@@ -47,11 +52,17 @@ OURS = {
             "core",
             "errors",
             "models",
+            "reporting",
+            "metrics.server",
             "store.sqlite",
             "upbit.rest",
             "upbit.ws",
         ),
         "the one place that knows all the parts it joins",
+    ),
+    "metrics": (
+        ("", "core", "errors", "logs", "metrics", "models", "status"),
+        "tells others what a status says: knows none of the parts that have done it",
     ),
     "portal": (("client", "errors"), "the one place that knows threads and Trio: no verb, no policy"),
     "blocking": (
@@ -60,7 +71,7 @@ OURS = {
     ),
     "examples": (("", "examples", "sim"), "programs as users write them: public names, and a simulator to try them on"),
     "compat": (
-        ("", "blocking", "clock", "compat", "config", "core", "errors", "models", "status"),
+        ("", "blocking", "clock", "compat", "config", "core", "errors", "logs", "models", "status"),
         "the original brief's names, over the blocking client: no policy of its own",
     ),
     "": (
@@ -99,6 +110,7 @@ OURS = {
             "core.timeframes",
             "core.topics",
             "errors",
+            "metrics",
             "models",
             "pipeline",
             "sim",
@@ -118,15 +130,18 @@ THEIRS = {
     "httpcore": ((), "httpx's own business"),
     "trio_websocket": (("upbit.ws",), "its private corners are touched in one place, and pinned there"),
     "msgspec": (
-        ("upbit.wire*", "sim", "cli.rows", "store"),
+        ("upbit.wire*", "sim", "cli.rows", "store", "metrics.snapshot"),
         "bytes become models at the edge, and text in the command line",
     ),
     "click": (("cli",), "command line"),
     "rich": (("cli",), "command line"),
-    "h11": (("sim",), "the simulator's side of HTTP"),
+    "h11": (("sim", "metrics.server"), "the server's side of HTTP"),
+    "prometheus_client": (("metrics.exposition",), "one place knows how Prometheus reads"),
     "wsproto": (("sim", "upbit.ws"), "the simulator's side of WebSocket; the client's, below trio_websocket"),
     "pandas": (("models",), "optional, inside to_pandas()"),
     "polars": (("models",), "optional, inside to_polars()"),
+    "ddsketch": (("core.latencies",), "bins for latencies"),
+    "psutil": (("pipeline",), "what is resident, imported where a pipe is opened"),
     "cachetools": (("core", "compat.pipe"), "a data structure on an injected timer"),
     "sqlite3": (("store",), "one package knows the database"),
     "sqlite_utils": (("store",), "one package knows the database"),
@@ -148,7 +163,7 @@ THEIRS = {
 # What may not be known in core at all, beside what is no standard library.
 IMPURE = {"asyncio", "contextvars", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "select"}
 IMPURE |= {"selectors", "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "threading", "time", "urllib"}
-PURE = (sys.stdlib_module_names - IMPURE) | {"attrs", "cachetools"}
+PURE = (sys.stdlib_module_names - IMPURE) | {"attrs", "cachetools", "ddsketch"}
 
 # Calls that read the machine's clock without importing `time`.
 CLOCK_READS = {"now", "utcnow", "today"}

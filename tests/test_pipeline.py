@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -34,6 +35,19 @@ class Broken:
     async def fetch(self, request):
         await trio.sleep(1)
         raise ZeroDivisionError("a bug in the edge")
+
+
+@attrs.frozen
+class Failing:
+    """An exchange that fails after a while, or when it is given up."""
+
+    error: BaseException
+
+    async def fetch(self, request):
+        try:
+            await trio.sleep(1)
+        finally:
+            raise self.error
 
 
 class Lingering:
@@ -139,6 +153,22 @@ async def test_keyboard_interrupt_keeps_its_route(autojump_clock):
     with pytest.raises(KeyboardInterrupt):
         async with pipe(Quiet()):
             raise KeyboardInterrupt
+
+
+async def test_ctrl_c_that_strikes_an_actor_keeps_its_route(autojump_clock):
+    """It is raised wherever the program happens to be, and that may be in one of ours."""
+    with pytest.raises(KeyboardInterrupt):
+        async with pipe(Failing(KeyboardInterrupt())):
+            await trio.sleep(10)
+
+
+async def test_a_crash_on_the_way_out_of_what_was_cancelled_is_told(autojump_clock):
+    """Cancelled from outside, and an actor fails over it: that is not lost with the cancellation."""
+    with pytest.raises(mp.PipelineCrashed) as caught, trio.move_on_after(0.5):
+        async with pipe(Failing(ZeroDivisionError())):
+            await trio.sleep(10)
+    assert caught.value.__cause__.subgroup(ZeroDivisionError) is not None
+    assert trio.current_time() == 0.5
 
 
 async def test_every_verb_says_that_the_pipe_is_closed(autojump_clock):

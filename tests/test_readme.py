@@ -31,7 +31,7 @@ FRAGMENTS = [code for mark, code in BLOCKS if not mark and code not in (*PROGRAM
 def test_there_is_an_example_of_every_sort():
     assert len(BLOCKS) - len(PROGRAMS) - len(BLOCKING) - len(FRAGMENTS) == 1
     assert len(PROGRAMS) == len(BLOCKING) == 1
-    assert len(FRAGMENTS) == 4
+    assert len(FRAGMENTS) == 5
 
 
 @pytest.mark.parametrize("code", [code for mark, code in BLOCKS if mark])

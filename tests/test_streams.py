@@ -719,3 +719,30 @@ def test_a_market_that_is_listed_meanwhile_can_be_listened_to():
     rig_began_ms = opening_ms - 20_000
     with begun_at(rig_began_ms):
         trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.5])
+async def test_bars_of_a_second_become_final_while_others_come_and_go(autojump_clock, every_s):
+    """Each change of what is subscribed puts bars that end about then in doubt, and these end all the time."""
+    async with open_rig(streams=True) as rig, trio.open_nursery() as nursery:
+        busy, *others = lively(rig, 6)
+        log = Log()
+        nursery.start_soon(lambda: listen(rig.market, "candle", [busy], log, timeframe="1s"))
+        await trio.sleep(2)
+        began_ms = rig.clock.now_ms()
+
+        async def come_and_go() -> None:
+            while True:
+                for name in others:
+                    async with rig.market.stream_candle(name, "1s"):
+                        await trio.sleep(every_s)
+
+        nursery.start_soon(come_and_go)
+        await trio.sleep(40)
+        now_ms = rig.clock.now_ms()
+        told = {bar.open_ms for bar in finals(log, busy)}
+        true = rig.sim.world.candles(busy, Timeframe.S1, began_ms, now_ms - 10_000, now_ms)
+        assert len(true) > 10
+        assert {bar.open_ms for bar in true} <= told
+        assert not list(over_the_limits(rig))
+        nursery.cancel_scope.cancel()

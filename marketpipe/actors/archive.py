@@ -2,24 +2,28 @@
 
 Whoever reads gets both as one, and never waits for a write. What is proven while somebody still plans to ask for it is
 told to him at once (`Archive.follow`), so that no two ask the exchange for the same.
+
+A caller reads in a thread, and is not cancelled when the pipeline is left. So leaving closes the archive: nobody reads
+any more once the database is closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import attrs
 import trio
 
+from marketpipe.actors.mailbox import LEFT
 from marketpipe.actors.writer import Runner, WritableStore, Writer
 from marketpipe.core.checkup import StoreCheck, checked
 from marketpipe.core.history import Piece
 from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
-from marketpipe.errors import StoreError
+from marketpipe.errors import PipelineClosed, StoreError
 from marketpipe.models import Candle
 
 __all__ = ["Archive", "ReadableStore"]
@@ -28,13 +32,16 @@ Series = tuple[str, Timeframe]
 
 DAMAGED = "DAMAGED"
 END_OF_TIME_MS = 1 << 62
+# How often reading is ended that goes on: between two statements there was nothing to end.
+STOP_EVERY_S = 0.02
 
 
 class ReaderBeside(Protocol):
     """A connection that reads, to be closed by whoever asked for it."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
+    def close(self) -> None:
+        """Close the connection."""
+        ...
 
     def coverage(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
         """What is proven."""
@@ -49,7 +56,7 @@ class ReaderBeside(Protocol):
         ...
 
     def stop(self) -> None:
-        """End `integrity` early, from another thread; it raises `StoreError` then."""
+        """End what is read, from another thread; it raises `StoreError` then."""
         ...
 
 
@@ -90,6 +97,10 @@ class ReadableStore(WritableStore, Protocol):
         """Another connection, to read beside this one."""
         ...
 
+    def stop(self) -> None:
+        """End what is done, from another thread; it raises `StoreError` then."""
+        ...
+
 
 @attrs.define(eq=False)
 class Archive:
@@ -103,17 +114,21 @@ class Archive:
     writer: Writer
     _run_beside: Runner | None = None
     _followers: dict[Series, dict[object, Callable[[Piece, bool], None]]] = attrs.field(factory=dict, init=False)
+    _under_way: set[object] = attrs.field(factory=set, init=False)  # what would be left behind if it were closed now
+    _checking: set[ReaderBeside] = attrs.field(factory=set, init=False)
+    _quiet: trio.Event = attrs.field(factory=trio.Event, init=False)  # nothing is under way any more
+    _is_closed: bool = attrs.field(default=False, init=False)
 
     async def coverage(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
         """What is proven of ``[start_ms, end_ms)``."""
         with self._on_its_way(market, timeframe) as kept:
-            stored: SpanSet = await self._run(self._store.coverage, market, timeframe, start_ms, end_ms)
+            stored: SpanSet = await self._read(self._store.coverage, market, timeframe, start_ms, end_ms)
         return (stored | SpanSet.of(*((piece.start_ms, piece.end_ms) for piece in kept))).clip(start_ms, end_ms)
 
     async def shelf(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
         """What is proven of ``[start_ms, end_ms)``, with its bars."""
         with self._on_its_way(market, timeframe) as kept:
-            shelf = await self._run(self._read, market, timeframe, start_ms, end_ms)
+            shelf = await self._read(self._laid, market, timeframe, start_ms, end_ms)
         shelf.lay_pieces(kept)
         assert isinstance(shelf, Shelf)
         return shelf
@@ -121,7 +136,7 @@ class Archive:
     async def newest(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
         """What is proven right before ``end_ms``, as far down as the newest ``count`` bars before it reach."""
         with self._on_its_way(market, timeframe) as kept:
-            shelf = await self._run(self._read_newest, market, timeframe, count, end_ms)
+            shelf = await self._read(self._laid_newest, market, timeframe, count, end_ms)
         shelf.lay_pieces(kept)
         assert isinstance(shelf, Shelf)
         return shelf
@@ -129,7 +144,7 @@ class Archive:
     async def oldest(self, market: str, timeframe: Timeframe, count: int, start_ms: int, end_ms: int) -> Shelf:
         """What is proven from ``start_ms`` on and before ``end_ms``, as far up as the oldest ``count`` bars reach."""
         with self._on_its_way(market, timeframe) as kept:
-            shelf = await self._run(self._read_oldest, market, timeframe, count, start_ms, end_ms)
+            shelf = await self._read(self._laid_oldest, market, timeframe, count, start_ms, end_ms)
         shelf.lay_pieces(kept)
         assert isinstance(shelf, Shelf)
         return shelf
@@ -137,13 +152,13 @@ class Archive:
     async def newest_proven(self, market: str, timeframe: Timeframe, before_ms: int) -> int | None:
         """Where the newest bar opens of those that are proven and open before ``before_ms``; None without any."""
         with self._on_its_way(market, timeframe) as kept:
-            stored: int | None = await self._run(self._store.newest_proven, market, timeframe, before_ms)
+            stored: int | None = await self._read(self._store.newest_proven, market, timeframe, before_ms)
         opens = [bar.open_ms for piece in kept for bar in piece.bars if bar.open_ms < before_ms]
         return max(opens if stored is None else [*opens, stored], default=None)
 
     async def failures(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> tuple[Any, ...]:
         """The spans that could not be fetched, in order."""
-        found: tuple[Any, ...] = await self._run(self._store.failures, market, timeframe, start_ms, end_ms)
+        found: tuple[Any, ...] = await self._read(self._store.failures, market, timeframe, start_ms, end_ms)
         return found
 
     async def check(self) -> StoreCheck:
@@ -152,20 +167,42 @@ class Archive:
         It takes seconds for each million of bars; cancelled, it ends at once.
         """
         run = self._run_beside or self._run
-        reader: ReaderBeside = await run(self._store.reader)
-        outcome: StoreCheck | StoreError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_when_cancelled, reader, name="interrupter")
+        with self._keeping_open():
+            reader: ReaderBeside = await run(self._store.reader)
+            outcome: StoreCheck | StoreError | None = None
+            self._checking.add(reader)
             try:
-                outcome = await run(self._check, reader)
-            except StoreError as error:
-                outcome = error
-            nursery.cancel_scope.cancel(reason="the check has ended")
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if isinstance(outcome, StoreError):
-            raise outcome
-        assert outcome is not None
-        return outcome
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_stop_when_cancelled, reader, name="interrupter")
+                    try:
+                        outcome = await run(self._check, reader)
+                    except StoreError as error:
+                        outcome = error
+                    nursery.cancel_scope.cancel(reason="the check has ended")
+            finally:
+                self._checking.discard(reader)
+                reader.close()  # here: cancelled before there was a thread, that would never do it
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if isinstance(outcome, StoreError):
+                raise outcome
+            assert outcome is not None
+            return outcome
+
+    async def tidy(self) -> None:
+        """Put the ledger of the database in order; raises `StoreError`."""
+        with self._keeping_open():
+            await self.writer.tidy()
+
+    async def close(self) -> None:
+        """Answer nobody any more: who reads, and who comes later, gets `PipelineClosed`. Nobody reads afterwards."""
+        self._is_closed = True
+        while self._under_way:
+            self._store.stop()
+            for reader in self._checking:
+                reader.stop()
+            with trio.move_on_after(STOP_EVERY_S):
+                await self._quiet.wait()
+        await trio.lowlevel.checkpoint()
 
     def add(self, piece: Piece) -> bool:
         """Keep ``piece``, if there is room; false if it will not be stored. See `Writer.offer`."""
@@ -206,18 +243,38 @@ class Archive:
         with self.follow(market, timeframe, hear):
             yield pieces
 
-    def _check(self, beside: ReaderBeside) -> StoreCheck:
-        with beside as reader:
-            findings = reader.integrity()
-            # What SQLite cannot read cannot be counted either.
-            is_readable = all(finding.kind != DAMAGED for finding in findings)
-            series = [
-                checked(each, reader.coverage(each.market, each.timeframe, 0, END_OF_TIME_MS))
-                for each in (reader.series() if is_readable else ())
-            ]
+    async def _read(self, call: Callable[..., Any], *args: Any) -> Any:
+        with self._keeping_open():
+            return await self._run(call, *args)
+
+    @contextmanager
+    def _keeping_open(self) -> Generator[None]:
+        if self._is_closed:
+            raise PipelineClosed(LEFT)
+        key = object()
+        self._under_way.add(key)
+        try:
+            yield
+        except StoreError:
+            if self._is_closed:  # it was ended
+                raise PipelineClosed(LEFT) from None
+            raise
+        finally:
+            self._under_way.remove(key)
+            if not self._under_way:
+                self._quiet.set()
+
+    def _check(self, reader: ReaderBeside) -> StoreCheck:
+        findings = reader.integrity()
+        # What SQLite cannot read cannot be counted either.
+        is_readable = all(finding.kind != DAMAGED for finding in findings)
+        series = [
+            checked(each, reader.coverage(each.market, each.timeframe, 0, END_OF_TIME_MS))
+            for each in (reader.series() if is_readable else ())
+        ]
         return StoreCheck(self._store.path, tuple(series), findings)
 
-    def _read(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
+    def _laid(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> Shelf:
         # Coverage first: what is added in between has bars that it does not know of, never the other way round.
         shelf = Shelf(timeframe)
         proven = self._store.coverage(market, timeframe, start_ms, end_ms)
@@ -226,7 +283,7 @@ class Archive:
             shelf.lay(proven, [bar for bar in bars if bar.open_ms in proven] if len(proven) > 1 else bars)
         return shelf
 
-    def _read_oldest(self, market: str, timeframe: Timeframe, count: int, start_ms: int, end_ms: int) -> Shelf:
+    def _laid_oldest(self, market: str, timeframe: Timeframe, count: int, start_ms: int, end_ms: int) -> Shelf:
         shelf = Shelf(timeframe)
         span = self._store.coverage(market, timeframe, start_ms, end_ms).at(start_ms)
         if span is not None:
@@ -235,7 +292,7 @@ class Archive:
             shelf.lay(SpanSet.of((start_ms, up_to_ms)), bars)
         return shelf
 
-    def _read_newest(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
+    def _laid_newest(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
         shelf = Shelf(timeframe)
         span = self._store.coverage(market, timeframe, 0, end_ms).at(end_ms - 1)
         if span is not None:

@@ -75,7 +75,7 @@ class Backfill:
         writer = self._pages.archive.writer
         self._refuse_to_read_only()
         await writer.stored()
-        await writer.tidy()
+        await self._pages.archive.tidy()
         wanted = to_ask_for(await self.check(), self._now_ms())
         return self._begin(tuple(wanted), 0, None, priority, wanted)
 

@@ -55,7 +55,9 @@ from marketpipe.errors import (
     RateLimited,
     UnknownMarket,
 )
+from marketpipe.logs import fields, told
 from marketpipe.models import Priority
+from marketpipe.status import QueueStatus
 
 __all__ = ["Batcher", "BatcherStatistics", "Exchange"]
 
@@ -120,6 +122,8 @@ class Batcher:
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
     _requests: int = attrs.field(default=0, init=False)
+    _most_waiting: dict[Group, int] = attrs.field(factory=lambda: dict.fromkeys(Group, 0), init=False)
+    _most_answered: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._admission = Admission(self._limits.listing_max_age_s)
@@ -173,13 +177,24 @@ class Batcher:
         until_s = self._budgets.ban.until_s(now_s)
         return BatcherStatistics(
             groups={group: slots.statistics(now_s) for group, slots in self._budgets.slots.items()},
-            waiting={group: len(self._waiting[group]) + self._admission.held(group) for group in Group},
+            waiting={group: self._depth(group) for group in Group},
             in_flight=len(self._tickets),
             questions=self._questions,
             joined=self._joined,
             requests=self._requests,
             banned_for_s=max(0.0, until_s - now_s) if until_s is not None else 0.0,
         )
+
+    def queues(self) -> dict[str, QueueStatus]:
+        """What waits for a slot, by group, and what waits for the cache."""
+        queues = {
+            f"questions {group}": QueueStatus(self._depth(group), most) for group, most in self._most_waiting.items()
+        }
+        answers = self._answered.statistics().current_buffer_used
+        return {**queues, "answers": QueueStatus(answers, self._most_answered)}
+
+    def _depth(self, group: Group) -> int:
+        return len(self._waiting[group]) + self._admission.held(group)
 
     # -- taking questions ---------------------------------------------------------------------------------------
 
@@ -241,6 +256,9 @@ class Batcher:
         if banned is not None:
             self._dismiss(banned)
         self._alarm.deadline = min(self._dispatch_group(group, now_s) for group in Group)
+        # Whatever fills a queue comes by here before any other task runs: what is left now has to wait.
+        for group, most in self._most_waiting.items():
+            self._most_waiting[group] = max(most, self._depth(group))
 
     def _dispatch_group(self, group: Group, now_s: float) -> float:
         waiting, slots = self._waiting[group], self._budgets.slots[group]
@@ -336,7 +354,8 @@ class Batcher:
         self._wait(pending)
 
     def _failed(self, lot: Lot, members: list[Pending[_Caller]], error: ExchangeError) -> None:
-        logger.info("%s of %d: %s", lot.request.group, len(members), error)
+        about = fields("request-failed", error, group=lot.request.group, questions=len(members), status=error.status)
+        logger.info("%s of %d: %s", lot.request.group, len(members), told(error), extra=about)
         match error:
             case Banned():
                 self._banish(members, error)
@@ -400,7 +419,7 @@ class Batcher:
         told_s = (error.until_ms - self._clock.now_ms()) / 1000 if error.until_ms else None
         self._budgets.ban.ban(now_s, told_s)
         banned = self._banned(now_s) or error
-        logger.warning("%s", banned)
+        logger.warning("%s", banned, extra=fields("banned", banned, until_ms=banned.until_ms))
         for pending in members:
             self._resolve(pending, banned)
         self._dismiss(banned)
@@ -439,6 +458,7 @@ class Batcher:
         if message.values or message.deliveries or message.extras:
             try:
                 self._answered.send_nowait(message)
+                self._most_answered = max(self._most_answered, self._answered.statistics().current_buffer_used)
             except trio.BrokenResourceError:  # the cache has left, so the pipe is ending: nobody waits in vain
                 message.close()
 

@@ -18,6 +18,7 @@ from marketpipe.core.history import Piece, proven, refuse_contradiction
 from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
+from marketpipe.logs import fields
 from marketpipe.models import Candle, Priority
 
 __all__ = ["Ask", "Beginnings"]
@@ -60,7 +61,8 @@ class Beginnings:
         try:
             return await self._archive.newest_proven(piece.market, piece.timeframe, piece.shown_ms)
         except StoreError as error:
-            logger.warning("%s; the exchange is asked instead", error)
+            about = fields("store-unreadable", error, market=piece.market, timeframe=piece.timeframe)
+            logger.warning("%s; the exchange is asked instead", error, extra=about)
             return None
 
     def _is_confirmed(self, request: CandlesRequest, piece: Piece) -> bool:

@@ -20,6 +20,7 @@ from marketpipe.core.live import is_overtaken
 from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
+from marketpipe.logs import fields, told
 from marketpipe.models import CandleState, Gap, Priority, Ticker
 
 __all__ = ["CandleDesk"]
@@ -40,11 +41,14 @@ VERIFIED_AT_ONCE = 10
 class _Doubted:
     """From when until when (exchange time) frames may be missing; None: the stream is not back yet.
 
-    Every further doubt replaces it by another, with the earliest beginning.
+    ``due_ms``: when it can be read, since what was doubted first has settled at the exchange. Every further doubt
+    replaces it by another, with the earliest beginning. It is due no later for that, unless something was lost: where
+    subscriptions change every second, bars of a second are doubted without end.
     """
 
     since_ms: int
     until_ms: int | None
+    due_ms: int | None
 
 
 @attrs.define(eq=False)
@@ -72,7 +76,7 @@ class CandleDesk:
         # Where one message replaces another, the last frame of a bar may fall between them.
         ending = [topic for topic in kept if _ends_about(topic, now_ms)]
         for topic in ending:
-            self._doubt(topic, now_ms - UNSURE_MS)
+            self._doubt(topic, now_ms - UNSURE_MS, now_ms + UNSURE_MS)
         self._read_what_is_doubted([*new, *ending], now_ms)
 
     def _read_what_is_doubted(self, topics: Collection[Topic], now_ms: int) -> None:
@@ -86,9 +90,13 @@ class CandleDesk:
 
     def _doubt(self, topic: Topic, since_ms: int, until_ms: int | None = None) -> None:
         held = self._doubts.get(topic)
-        self._doubts[topic] = _Doubted(since_ms if held is None else min(since_ms, held.since_ms), until_ms)
+        due_ms = None if until_ms is None else until_ms + SETTLE_MS
+        if held is not None:
+            since_ms = min(since_ms, held.since_ms)
+            due_ms = due_ms and (held.due_ms or due_ms)
+        self._doubts[topic] = _Doubted(since_ms, until_ms, due_ms)
 
-    def take(self, frames: Sequence[Frame], now_s: float) -> None:
+    def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         candles = tuple(frame.value for frame in frames)
         shown, back = self._shown, []
         for candle in candles:
@@ -103,7 +111,7 @@ class CandleDesk:
                 back.append(topic)
         if back:  # later than anybody had waited for it
             self._read_what_is_doubted(back, self._exchange_ms())
-        self._send(LiveBars(candles))
+        self._send(LiveBars(candles, read_s))
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
         self.lost((topic,), start_ms, now_ms, cause)
@@ -184,9 +192,8 @@ class CandleDesk:
                 await self._need.wait()
 
     async def _read_again(self, topic: Topic) -> None:
-        while (doubted := self._doubts.get(topic)) is not None and doubted.until_ms is not None:
-            # What is in doubt must have settled at the exchange.
-            wait_ms = doubted.until_ms + SETTLE_MS - self._exchange_ms()
+        while (doubted := self._doubts.get(topic)) is not None and doubted.due_ms is not None:
+            wait_ms = doubted.due_ms - self._exchange_ms()
             if wait_ms > 0:
                 await trio.sleep(wait_ms / 1000)
             elif not await self._has_read(topic, doubted):
@@ -199,7 +206,7 @@ class CandleDesk:
         try:
             page = await self._read(topic, since_ms, Priority.LOW)
         except ExchangeError as error:  # its turn comes again
-            logger.info("verifying %s: %s", topic, error)
+            logger.info("verifying %s: %s", topic, told(error), extra=fields("not-verified", error, topic=topic))
         else:
             if self._verified.get(topic) == since_ms:
                 self._keep(page)
@@ -213,16 +220,26 @@ class CandleDesk:
             self._give_up(topic, str(error))
             return True
         except ExchangeError as error:
-            logger.info("reading %s again: %s", topic, error)
+            logger.info("reading %s again: %s", topic, told(error), extra=fields("not-read-again", error, topic=topic))
             return False
-        if self._doubts.get(topic) is not doubted:
-            return False  # doubted anew, or released, meanwhile
-        del self._doubts[topic]
+        if not self._settles(page, doubted):
+            return False
         gap = self._gaps.pop(topic, None)
         if gap is not None:
             self.tally.repaired += 1
             self._hub.tell(topic, _closed(gap, page))
         self._keep(page)
+        return True
+
+    def _settles(self, page: BarPage, doubted: _Doubted) -> bool:
+        """Whether ``page`` ends what was ``doubted`` when it was asked for; what was doubted anew since remains."""
+        now = self._doubts.get(page.topic)
+        if now is None or now.until_ms is None or now.due_ms != doubted.due_ms:
+            return False  # released, or lost anew, meanwhile
+        settled_ms = page.read_ms - SETTLE_MS
+        del self._doubts[page.topic]
+        if now.until_ms > settled_ms:
+            self._doubt(page.topic, settled_ms, now.until_ms)
         return True
 
     async def _read(self, topic: Topic, since_ms: int, priority: Priority) -> BarPage:

@@ -49,8 +49,9 @@ from marketpipe.core.exchange_time import ExchangeTime
 from marketpipe.core.pacing import Slots, Ticket, full_jitter_s
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.errors import BadPayload, Banned, ExchangeError, ExchangeUnavailable, RateLimited
+from marketpipe.logs import Sparing, fields, told
 from marketpipe.models import Candle, Orderbook, Ticker, Trade
-from marketpipe.status import ConnectionStatus, SubscriptionStatus
+from marketpipe.status import ConnectionStatus, QueueStatus, SubscriptionStatus
 
 __all__ = ["Keeper", "Session", "StreamExchange"]
 
@@ -74,6 +75,15 @@ class Session(Protocol):
         """Return when the pong has come."""
         ...
 
+    @property
+    def read_s(self) -> float | None:
+        """When (monotonic) the oldest of the frames received last was read from the socket; None if it is not known."""
+        ...
+
+    def backlog(self) -> tuple[int, int]:
+        """How many messages have been read and not been received: now, and at the most so far."""
+        ...
+
 
 class StreamExchange(Protocol):
     """The WebSocket side of the exchange."""
@@ -88,7 +98,7 @@ class Keeper:
     """State of one line's connection; `run` is the task.
 
     ``draw`` gives uniform numbers in [0, 1) for the back-off. ``began`` is called with each topic that shows something
-    for the first time, before its consumers get it.
+    for the first time, before its consumers get it. ``undecoded``: how many messages a connection lets wait.
     """
 
     line: Line
@@ -103,6 +113,7 @@ class Keeper:
     _budgets: Budgets
     _draw: Callable[[], float]
     _began: Callable[[Topic], None] = lambda topic: None
+    _undecoded: int | None = None
     _standings: Standings = attrs.field(init=False)
     _certainty: Certainty = attrs.field(init=False)
     _watch: Watch = attrs.field(init=False)
@@ -122,6 +133,9 @@ class Keeper:
     _losses: int = attrs.field(default=0, init=False)
     _last_loss: str = attrs.field(default="", init=False)
     _last_frame_s: float | None = attrs.field(default=None, init=False)
+    _complaints: Sparing = attrs.field(factory=Sparing, init=False)
+    _session: Session | None = attrs.field(default=None, init=False)
+    _most_undecoded: int = attrs.field(default=0, init=False)  # over the connections that are gone
 
     def __attrs_post_init__(self) -> None:
         self._kind = KINDS[self.line]
@@ -170,7 +184,7 @@ class Keeper:
             try:
                 await self._connect()
             except ExchangeError as error:
-                logger.warning("%s stream: %s", self.line, error)
+                logger.warning("%s stream: %s", self.line, told(error), extra=fields("lost", error, line=self.line))
                 await trio.sleep(self._pause_s(error))
 
     async def _until_wanted(self) -> None:
@@ -224,7 +238,7 @@ class Keeper:
     async def _keep(self, session: Session) -> None:
         """Share the connection between its tasks until one fails (raised), or nobody wants it any more."""
         self._connects += 1
-        self._connected_since_ms = self._clock.now_ms()
+        self._session, self._connected_since_ms = session, self._clock.now_ms()
         self._failure, self._is_again = None, False
         self._standings.connected()
         self._watch.connected()
@@ -241,7 +255,8 @@ class Keeper:
                 nursery.start_soon(self._desk.work, name=f"{self.line} work")
                 nursery.start_soon(self._certainty.tell, name=f"{self.line} tell")
         finally:
-            self._connected_since_ms = None
+            self._most_undecoded = self.backlog().peak
+            self._session = self._connected_since_ms = None
         if self._failure is not None:
             raise self._failure
 
@@ -269,9 +284,9 @@ class Keeper:
     async def _read(self, session: Session) -> None:
         while True:
             frames = await session.receive()
-            self._handle(frames)
+            self._handle(frames, session.read_s)
 
-    def _handle(self, frames: Sequence[Frame]) -> None:
+    def _handle(self, frames: Sequence[Frame], read_s: float | None) -> None:
         if self._failure is not None:  # the loss was told: nothing may become current after it
             return
         now_s, count = trio.current_time(), len(frames)
@@ -285,18 +300,18 @@ class Keeper:
                 if self._is_known(frame, now_s):
                     known.append(frame)
             else:
-                self._take(known, now_s)  # what came before it does not heal it
+                self._take(known, now_s, read_s)  # what came before it does not heal it
                 known = []
                 self._spoiled(self._flaw(frame.value), now_s)
-        self._take(known, now_s)
+        self._take(known, now_s, read_s)
 
-    def _take(self, known: Sequence[Frame], now_s: float) -> None:
+    def _take(self, known: Sequence[Frame], now_s: float, read_s: float | None) -> None:
         if not known:
             return
         if not known[-1].snapshot:  # which may show what happened hours ago
             self._time.observe(known[-1].value.exchange_ms, now_s)
         self._certainty.arrived(now_s)
-        self._desk.take(known, now_s)
+        self._desk.take(known, now_s, read_s)
 
     def _is_known(self, frame: Frame, now_s: float) -> bool:
         topic = self._by_key.get(self._key(frame.value))
@@ -330,9 +345,12 @@ class Keeper:
         self._watch.vigil.sign_of_life(now_s)
         now_ms = self._now_ms(now_s)
         topics = [topic for topic in self._standings.subscribed if topic.market == error.market]
-        logger.warning("%s stream: %s", self.line, error)
+        unsaid = self._complaints.unsaid(now_s)
+        if unsaid is not None:
+            about = fields("unreadable-frame", error, line=self.line, market=error.market, unsaid=unsaid)
+            logger.warning("%s stream: a frame is %s", self.line, told(error), extra=about)
         for topic in topics:
-            self._desk.spoiled(topic, now_ms, now_ms, f"unreadable frame: {error}")
+            self._desk.spoiled(topic, now_ms, now_ms, f"unreadable frame: {told(error)}")
             self._standings.spoil(topic, str(error))
 
     # -- speaking -----------------------------------------------------------------------------------------------
@@ -390,6 +408,11 @@ class Keeper:
     def subscriptions(self) -> Mapping[Topic, SubscriptionStatus]:
         """Every topic that is or was wanted."""
         return self._standings.report()
+
+    def backlog(self) -> QueueStatus:
+        """Messages that were read from the socket, and not decoded yet."""
+        depth, most = (0, 0) if self._session is None else self._session.backlog()
+        return QueueStatus(depth, max(most, self._most_undecoded), self._undecoded)
 
     def status(self) -> ConnectionStatus:
         """The connection now, and what has become of it so far."""

@@ -40,9 +40,13 @@ AT_ONCE = 500
 
 @attrs.frozen
 class LiveBars:
-    """Frames of the stream, of any series, in the order in which they came."""
+    """Frames of the stream, of any series, in the order in which they came.
+
+    ``read_s``: when they were read from the socket (monotonic), where that is to be measured.
+    """
 
     candles: tuple[Candle, ...]
+    read_s: float | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -139,13 +143,15 @@ class Deduplicator:
 
     ``publish`` is called with the bars that one message made news, in order, within the step that handles it; ``mend``
     in its place, where there is one, with those that a page has brought, for they are as many as a hole is long.
-    Neither of them nor an `Attach.attach` may block or raise. ``keep``: bars held per series.
+    Neither of them nor an `Attach.attach` may block or raise. ``keep``: bars held per series. ``timed`` is called with
+    how many live readings were handled, and when they were read, once what they made news is told.
     """
 
     _inbox: trio.MemoryReceiveChannel[BarMessage]
     _publish: Callable[[Sequence[Candle]], None]
     _keep: int = 50
     _mend: Callable[[Topic, Sequence[Candle]], None] | None = None
+    _timed: Callable[[int, float], None] | None = None
     _series: dict[Topic, LiveSeries] = attrs.field(init=False, factory=dict)
     _running: int = attrs.field(init=False, default=0)
     _final: int = attrs.field(init=False, default=0)
@@ -156,6 +162,11 @@ class Deduplicator:
     def view(self) -> BarsView:
         """What readers may touch."""
         return BarsView(self._bars, self._whole_from_ms)
+
+    @property
+    def amended(self) -> int:
+        """Changes of bars that were final."""
+        return self._amended
 
     def statistics(self) -> DeduplicatorStatistics:
         """What is followed, and what was told so far."""
@@ -181,8 +192,10 @@ class Deduplicator:
     def _handle(self, message: BarMessage) -> int:
         """Do what ``message`` says; return about how many readings that was worth."""
         match message:
-            case LiveBars(candles):
+            case LiveBars(candles, read_s):
                 self._tell([told for candle in candles for told in self._open(Topic.of_candle(candle)).live(candle)])
+                if read_s is not None and self._timed is not None:
+                    self._timed(len(candles), read_s)
                 return 1 + len(candles)
             case BarPage(topic, candles, read_ms, from_ms, to_ms):
                 self._merge(topic, candles, read_ms, from_ms, to_ms)

@@ -51,8 +51,11 @@ class Desk(Protocol):
         """A subscribe message goes out: ``new`` are on this connection for the first time, ``kept`` were before."""
         ...
 
-    def take(self, frames: Sequence[Frame], now_s: float) -> None:
-        """Frames arrived together, oldest first; each is of a topic that is subscribed."""
+    def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
+        """Frames arrived together, oldest first; each is of a topic that is subscribed.
+
+        ``read_s``: when the oldest was read from the socket, where that is to be measured.
+        """
         ...
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
@@ -126,7 +129,7 @@ class SnapshotDesk:
     def subscribing(self, new: Collection[Topic], kept: Collection[Topic], now_ms: int) -> None:
         """Every frame is whole in itself: nothing to prepare."""
 
-    def take(self, frames: Sequence[Frame], now_s: float) -> None:
+    def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         values = [value for value, _ in frames]
         for value in values:
             self._live.streamed(value.market, value, now_s)
@@ -137,7 +140,7 @@ class SnapshotDesk:
                 shown[market] = stamp_ms
         if self._gaps:
             self._close_gaps(values)
-        self._hub.publish(self._line, values)
+        self._hub.publish(self._line, values, read_s)
         if self._also is not None:
             self._also(values)
 

@@ -23,6 +23,7 @@ from marketpipe.core.paging import candle_walk
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
+from marketpipe.logs import fields, told
 from marketpipe.models import Candle, Gap, Priority
 
 __all__ = ["Histories"]
@@ -88,7 +89,7 @@ class Histories:
                 self._hub.fail_one(subscription, topic, error, read_ms)
                 return
             except ExchangeError as error:
-                logger.info("history of %s: %s", topic, error)
+                logger.info("history of %s: %s", topic, told(error), extra=fields("no-history", error, topic=topic))
                 await trio.sleep(AGAIN_S)
             else:
                 attach = partial(self._attach, subscription, topic)

@@ -16,16 +16,19 @@ import attrs
 import trio
 
 from marketpipe.core.buffers import Buffer, Policy, SubscriptionStatistics, open_buffer
+from marketpipe.core.latencies import Latencies
 from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import MarketPipeError, PipelineClosed
 from marketpipe.models import Gap
+from marketpipe.status import ConsumersStatus, StreamStatus
 
-__all__ = ["Hub", "HubStatistics", "Subscription"]
+__all__ = ["Hub", "Subscription"]
 
 T = TypeVar("T")
 
 # Values that are read in one turn, where they wait already: half a millisecond.
 AT_ONCE = 64
+SHARES = (0.50, 0.95, 0.99)
 ENDED = "the pipeline has been left; open a new one to listen again"
 DETACHED = "this subscription was closed; open a new one to listen again"
 
@@ -34,21 +37,12 @@ _BY_MARKET = attrgetter("market")
 _BY_BAR = attrgetter("market", "timeframe")
 
 
-@attrs.frozen
-class HubStatistics:
-    """What became of the values of all subscriptions since the start, and how many subscribers there are now.
+@attrs.define
+class _Flow:
+    """What has come over one line."""
 
-    ``received = delivered + conflated + dropped + queued + unread``; ``unread`` is what subscribers that left had not
-    read. A value that three subscribers listen to counts three times.
-    """
-
-    subscribers: int = 0
-    received: int = 0
-    delivered: int = 0
-    conflated: int = 0
-    dropped: int = 0
-    queued: int = 0
-    unread: int = 0
+    values: int = 0
+    latencies: Latencies = attrs.field(factory=Latencies)
 
 
 @attrs.define(eq=False, repr=False)
@@ -185,7 +179,8 @@ class Hub:
         factory=lambda: {line: {} for line in Line}, init=False
     )
     _subscriptions: dict[Subscription[Any], None] = attrs.field(factory=dict, init=False)
-    _gone: HubStatistics = attrs.field(factory=HubStatistics, init=False)
+    _flows: dict[Line, _Flow] = attrs.field(factory=lambda: {line: _Flow() for line in Line}, init=False)
+    _gone: ConsumersStatus = attrs.field(factory=ConsumersStatus, init=False)
     _closed: bool = attrs.field(default=False, init=False)
 
     def attach(
@@ -219,8 +214,11 @@ class Hub:
             subscription._begin(history)
             self._listen(subscription, topic)
 
-    def publish(self, line: Line, values: Sequence[Any]) -> None:
-        """Hand live values on, in order. Tickers, trades and order books go by market, candles also by timeframe."""
+    def publish(self, line: Line, values: Sequence[Any], read_s: float | None = None) -> None:
+        """Hand live values on, in order. Tickers, trades and order books go by market, candles also by timeframe.
+
+        ``read_s``: when the oldest of them was read from the socket, if how long they took is to be measured here.
+        """
         listeners = self._listeners[line]
         key_of = _BY_BAR if line is Line.CANDLE else _BY_MARKET
         concerned = []
@@ -233,11 +231,20 @@ class Hub:
         for subscription in concerned:
             arrived, subscription._arrived = subscription._arrived, []
             subscription._offer(arrived)
+        self._flows[line].values += len(values)
+        if read_s is not None and values:
+            self.timed(line, len(values), read_s)
+
+    def timed(self, line: Line, count: int, read_s: float) -> None:
+        """So many values (above 0), the oldest of which was read from the socket at ``read_s``, are handed on now."""
+        now_s = trio.current_time()
+        self._flows[line].latencies.record(now_s - read_s, now_s, count)
 
     def tell(self, topic: Topic, events: Sequence[Any]) -> None:
         """Tell whoever listens to ``topic`` of a gap, with the values that repair it in order, outside of depth."""
         for subscription in self._listeners[topic.line].get(_key(topic), ()):
             subscription._tell(events)
+        self._flows[topic.line].values += sum(not isinstance(event, Gap) for event in events)
 
     def fail(self, topic: Topic, error: MarketPipeError, at_ms: int) -> None:
         """Nothing of ``topic`` will come any more, since ``at_ms`` (exchange time).
@@ -262,12 +269,20 @@ class Hub:
         for subscription in self._subscriptions:
             subscription._finish(PipelineClosed(ENDED))
 
-    def statistics(self) -> HubStatistics:
+    def streams(self, now_s: float) -> Mapping[Line, StreamStatus]:
+        """What has come over each line, and how soon it was handed on."""
+        return {
+            line: StreamStatus(flow.values, *flow.latencies.percentiles(now_s, SHARES))
+            for line, flow in self._flows.items()
+        }
+
+    def statistics(self) -> ConsumersStatus:
         """The counts of this moment, over all subscriptions there are and were."""
-        counts = self._gone
+        counts, fullest = self._gone, 0
         for subscription in self._subscriptions:
-            counts = _added(counts, subscription.statistics())
-        return attrs.evolve(counts, subscribers=len(self._subscriptions))
+            own = subscription.statistics()
+            counts, fullest = _added(counts, own), max(fullest, own.queued)
+        return attrs.evolve(counts, subscribers=len(self._subscriptions), fullest=fullest)
 
     def _detach(self, subscription: Subscription[Any]) -> None:
         if subscription not in self._subscriptions:
@@ -295,7 +310,7 @@ def _key(topic: Topic) -> Any:
     return (topic.market, topic.timeframe) if topic.line is Line.CANDLE else topic.market
 
 
-def _added(counts: HubStatistics, more: SubscriptionStatistics) -> HubStatistics:
+def _added(counts: ConsumersStatus, more: SubscriptionStatistics) -> ConsumersStatus:
     return attrs.evolve(
         counts,
         received=counts.received + more.received,

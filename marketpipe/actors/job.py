@@ -38,6 +38,7 @@ from marketpipe.errors import (
     StoreError,
     UnknownMarket,
 )
+from marketpipe.logs import fields, told
 from marketpipe.models import Priority
 
 __all__ = ["Job"]
@@ -226,6 +227,7 @@ class Job:
         """Do it: for `Backfill`."""
         try:
             with self._scope, ExitStack() as following:
+                following.enter_context(self._pages.archive.writer.feeding())
                 await self._plan(following)
                 await self._collect()
                 await self._pages.archive.writer.stored()
@@ -245,7 +247,7 @@ class Job:
         # Though the pipeline is left meanwhile: the writer stores what is kept then, too.
         deadline_s = trio.current_time() + self._options.leave_s
         # What cannot be stored ever, the writer has told of.
-        with trio.CancelScope(shield=True, deadline=deadline_s), suppress(StoreError):
+        with trio.CancelScope(shield=True, deadline=deadline_s), suppress(StoreError, PipelineClosed):
             await self._pages.archive.writer.stored()
 
     async def _plan(self, following: ExitStack) -> None:
@@ -375,7 +377,8 @@ class Job:
 
     def _failed(self, part: _Part, request: CandlesRequest, error: ExchangeError) -> None:
         assert part.planner is not None
-        logger.info("backfill of %s %s: %s", part.market, part.timeframe, error)
+        about = fields("page-failed", error, market=part.market, timeframe=part.timeframe)
+        logger.info("backfill of %s %s: %s", part.market, part.timeframe, told(error), extra=about)
         if part.is_over or part.planner.is_done:  # it has its reason already, or needs none
             return
         part.failures += 1

@@ -178,7 +178,7 @@ class _Fetch:
     _priority: Priority
     _at_most: int | None
     pieces: list[Piece] = attrs.field(factory=list, init=False)
-    _failure: ExchangeError | None = attrs.field(default=None, init=False)
+    _failure: MarketPipeError | None = attrs.field(default=None, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def run(self, workers: int) -> None:
@@ -189,8 +189,11 @@ class _Fetch:
                 for _ in range(workers):
                     nursery.start_soon(self._work, nursery.cancel_scope.cancel, name=f"page of {self._planner.market}")
         # Not before now: others that were answered in the same moment have proven theirs.
-        if self._failure is not None and not self._planner.is_done:
-            raise _missing(self._failure, self._planner.timeframe, self._planner.missing)
+        failure = self._failure
+        if failure is not None and not self._planner.is_done:
+            if isinstance(failure, ExchangeError):
+                failure = _missing(failure, self._planner.timeframe, self._planner.missing)
+            raise failure
 
     async def _work(self, stop: Callable[[], None]) -> None:
         await trio.lowlevel.checkpoint()
@@ -206,7 +209,7 @@ class _Fetch:
     async def _ask(self, request: CandlesRequest, stop: Callable[[], None]) -> None:
         try:
             piece = await self._pages.take(self._planner, request, self._priority)
-        except ExchangeError as error:
+        except MarketPipeError as error:  # also that the pipeline was left: for the one who asked, in no group
             self._failure = self._failure or error
             stop()
             return

@@ -26,6 +26,7 @@ from marketpipe.core.periods import PeriodBars
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
+from marketpipe.logs import fields, told
 from marketpipe.models import Candle, Gap, Priority, Ticker
 
 __all__ = ["Periods"]
@@ -134,7 +135,7 @@ class Periods:
             except UnknownMarket:
                 raise
             except ExchangeError as error:
-                logger.info("reading %s: %s", about, error)
+                logger.info("reading %s: %s", about, told(error), extra=fields("not-read", error, about=about))
                 await trio.sleep(AGAIN_S)
 
     async def _read_bars(self, topic: Topic) -> int:

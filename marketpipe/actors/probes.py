@@ -125,7 +125,8 @@ class Probe:
         self._note_the_gone(gone, keys)
         told = {topic: answers[key] for topic, key in keys.items() if _tells(answers[key])}
         if not told and not gone:
-            raise ExchangeUnavailable(f"silent, and REST does not know better: {next(iter(answers.values()))}")
+            flaw = next(iter(answers.values()))
+            raise ExchangeUnavailable(f"silent, and REST does not know better: {flaw}") from flaw
         return told
 
     def _note_the_gone(self, gone: Mapping[Topic, UnknownMarket], asked: Iterable[Topic]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 import attrs
+import trio
 
 from marketpipe.actors.pages import Pages
 from marketpipe.core import timeframes
@@ -17,6 +18,7 @@ from marketpipe.core.shelf import Shelf
 from marketpipe.core.spans import SpanSet
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
+from marketpipe.logs import Sparing, fields
 from marketpipe.models import Candle, Priority
 
 __all__ = ["Fetched", "Proving"]
@@ -56,6 +58,7 @@ class Proving:
     _now_ms: Callable[[], int]
     _gone: dict[tuple[str, Timeframe], int] = attrs.field(factory=dict, init=False)
     _told: set[tuple[str, Timeframe]] = attrs.field(factory=set, init=False)  # of which the log says it
+    _complaints: Sparing = attrs.field(factory=Sparing, init=False)
 
     def settled_ms(self, timeframe: Timeframe) -> int:
         """The slot boundary before which all has settled by now."""
@@ -66,7 +69,7 @@ class Proving:
         try:
             return await self.pages.archive.shelf(market, timeframe, start_ms, max(start_ms, end_ms))
         except StoreError as error:
-            logger.warning(ASKED_INSTEAD, error)
+            self._ask_instead(error)
             return Shelf(timeframe)
 
     async def ledger(self, market: str, timeframe: Timeframe, start_ms: int, end_ms: int) -> SpanSet:
@@ -74,7 +77,7 @@ class Proving:
         try:
             return await self.pages.archive.coverage(market, timeframe, start_ms, max(start_ms, end_ms))
         except StoreError as error:
-            logger.warning(ASKED_INSTEAD, error)
+            self._ask_instead(error)
             return SpanSet()
 
     async def newest_stored(self, market: str, timeframe: Timeframe, count: int, end_ms: int) -> Shelf:
@@ -82,7 +85,7 @@ class Proving:
         try:
             return await self.pages.archive.newest(market, timeframe, count, end_ms)
         except StoreError as error:
-            logger.warning(ASKED_INSTEAD, error)
+            self._ask_instead(error)
             return Shelf(timeframe)
 
     def missing(self, shelf: Shelf, market: str, start_ms: int, end_ms: int) -> SpanSet:
@@ -144,7 +147,7 @@ class Proving:
         except StoreError as error:
             if stored_only:
                 raise
-            logger.warning(ASKED_INSTEAD, error)
+            self._ask_instead(error)
             return Shelf(timeframe), end_ms
         return Shelf(timeframe), next(iter(proven), (end_ms, end_ms))[0]
 
@@ -192,10 +195,16 @@ class Proving:
         found = missing(shelf.timeframe, start_ms, min(end_ms, gone_ms), shelf.proven)
         if found and (market, shelf.timeframe) not in self._told:
             self._told.add((market, shelf.timeframe))
-            logger.warning(
-                GONE, shelf.timeframe, market, f"{datetime.fromtimestamp(gone_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
-            )
+            before = f"{datetime.fromtimestamp(gone_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
+            about = fields("bars-gone", market=market, timeframe=shelf.timeframe)
+            logger.warning(GONE, shelf.timeframe, market, before, extra=about)
         return found
+
+    def _ask_instead(self, error: StoreError) -> None:
+        # Every reading of bars may bring one.
+        unsaid = self._complaints.unsaid(trio.current_time())
+        if unsaid is not None:
+            logger.warning(ASKED_INSTEAD, error, extra=fields("store-unreadable", error, unsaid=unsaid))
 
     def note_gone(self, market: str, timeframe: Timeframe, before_ms: int) -> None:
         """The exchange has shown nothing before this moment, and that proves nothing."""

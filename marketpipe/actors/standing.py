@@ -67,6 +67,9 @@ class Standings:
     struck: set[Topic] = attrs.field(factory=set, init=False)  # until a frame that is no snapshot
     blind: set[Topic] = attrs.field(factory=set, init=False)  # silent, and REST could not tell; a frame ends it
     _all: dict[Topic, _Standing] = attrs.field(factory=dict, init=False)
+    _report: dict[Topic, SubscriptionStatus] = attrs.field(factory=dict, init=False)  # as it was when it was looked at
+    _news: set[Topic] = attrs.field(factory=set, init=False)  # what has changed since
+    _reported: frozenset[Topic] = attrs.field(default=frozenset(), init=False)  # what was wanted then
 
     # -- asking -------------------------------------------------------------------------------------------------
 
@@ -93,20 +96,23 @@ class Standings:
         return [topic for topic in self.wanted() if self._demand.leases(topic) and not self._of(topic).shown.is_set()]
 
     def report(self) -> Mapping[Topic, SubscriptionStatus]:
-        """Every topic that is or was wanted, for people."""
-        for topic in self.wanted():
-            if self._of(topic).state is SubscriptionState.RELEASED:
-                self._enter(topic, SubscriptionState.PENDING, "wanted again, not subscribed yet")
-        return {
-            topic: SubscriptionStatus(
-                standing.state,
-                standing.reason,
-                standing.since_ms,
-                self._demand.leases(topic),
-                self._demand.is_hot(topic),
-            )
-            for topic, standing in self._all.items()
-        }
+        """Every topic that is or was wanted, for people. The same object until something changes; leave it as it is."""
+        # Most of the time nothing has, and there may be thousands of topics.
+        demand, wanted = self._demand, self.wanted()
+        if wanted is not self._reported:
+            for topic in wanted:
+                if self._of(topic).state is SubscriptionState.RELEASED:
+                    self._enter(topic, SubscriptionState.PENDING, "wanted again, not subscribed yet")
+            self._reported = wanted
+        self._news.update(topic for topic in demand.news(self._line) if topic in self._all)
+        if self._news:
+            self._report = self._report.copy()
+            for topic in self._news:
+                each = self._all[topic]
+                told = each.state, each.reason, each.since_ms, demand.leases(topic), demand.is_hot(topic)
+                self._report[topic] = SubscriptionStatus(*told)
+            self._news = set()
+        return self._report
 
     # -- the connection -----------------------------------------------------------------------------------------
 
@@ -140,6 +146,7 @@ class Standings:
         self.struck.difference_update(held)
         for topic in held:
             self._all[topic] = _Standing(released, "nobody wants it any more", self._clock.now_ms())
+        self._news.update(held)
         return held
 
     def nothing_subscribed(self) -> None:
@@ -246,13 +253,16 @@ class Standings:
         if standing is None:
             now_ms = self._clock.now_ms()
             standing = self._all[topic] = _Standing(SubscriptionState.PENDING, "not connected yet", now_ms)
+            self._news.add(topic)
         return standing
 
     def _enter(self, topic: Topic, state: SubscriptionState, reason: str) -> None:
         standing = self._of(topic)
         if standing.state is not state:
             standing.since_ms = self._clock.now_ms()
-        standing.state, standing.reason = state, reason
+        if (standing.state, standing.reason) != (state, reason):
+            standing.state, standing.reason = state, reason
+            self._news.add(topic)
 
     def _gather_the_odd(self) -> None:
         self.odd = self.erring | self.spoilt | self.blind

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import zip_longest
 from typing import Any
 
 import attrs
@@ -42,7 +43,7 @@ from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import STREAMED, Line, Topic
 from marketpipe.errors import UnknownMarket
 from marketpipe.models import Candle, Gap, Trade
-from marketpipe.status import ConnectionStatus, SubscriptionStatus
+from marketpipe.status import ConnectionStatus, QueueStatus, SubscriptionStatus
 
 __all__ = ["Subscriptions"]
 
@@ -55,6 +56,7 @@ class Subscriptions:
     """State of the actor; `run` is the actor.
 
     ``rest_ms`` is the exchange's time as REST knows it. ``archive`` gets the bars that were read a second time.
+    ``undecoded``: how many messages a connection lets wait.
     """
 
     _exchange: StreamExchange
@@ -69,6 +71,7 @@ class Subscriptions:
     _draw: Callable[[], float]
     _rest_ms: Callable[[], int | None]
     _archive: Callable[[Piece], object] | None = None
+    _undecoded: int | None = None
     _time: ExchangeTime = attrs.field(factory=ExchangeTime, init=False)
     _sure: SureTime = attrs.field(factory=SureTime, init=False)
     _demand: Demand = attrs.field(init=False)
@@ -79,6 +82,9 @@ class Subscriptions:
     _absent: dict[Topic, Gap] = attrs.field(factory=dict, init=False)  # of these, those whose consumers were told
     _periods: Periods = attrs.field(init=False)
     _histories: Histories = attrs.field(init=False)
+    _most_bars: int = attrs.field(default=0, init=False)
+    _reports: list[Mapping[Topic, SubscriptionStatus]] = attrs.field(factory=list, init=False)  # as they were last
+    _report: dict[Topic, SubscriptionStatus] = attrs.field(factory=dict, init=False)  # all of them
 
     def __attrs_post_init__(self) -> None:
         options = self._options
@@ -123,6 +129,7 @@ class Subscriptions:
             self._budgets,
             self._draw,
             self._has_begun,
+            self._undecoded,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,6 +152,7 @@ class Subscriptions:
     def _tell_deduplicator(self, message: BarMessage) -> None:
         with suppress(trio.BrokenResourceError):  # the pipe is being left, and there are no bars any more
             self._deduplicator.send_nowait(message)
+            self._most_bars = max(self._most_bars, self._deduplicator.statistics().current_buffer_used)
 
     # -- for the handle -----------------------------------------------------------------------------------------
 
@@ -292,9 +300,19 @@ class Subscriptions:
         """Each line's connection."""
         return {line: keeper.status() for line, keeper in self._keepers.items()}
 
+    def queues(self) -> Mapping[str, QueueStatus]:
+        """What was read of each line and not decoded yet, and what waits for the deduplicator."""
+        queues = {f"frames {line}": keeper.backlog() for line, keeper in self._keepers.items()}
+        return {**queues, "bars": QueueStatus(self._deduplicator.statistics().current_buffer_used, self._most_bars)}
+
     def subscriptions(self) -> Mapping[Topic, SubscriptionStatus]:
         """Every topic that is or was wanted."""
-        return {topic: status for keeper in self._keepers.values() for topic, status in keeper.subscriptions().items()}
+        reports = [keeper.subscriptions() for keeper in self._keepers.values()]
+        if any(one is not other for one, other in zip_longest(reports, self._reports)):
+            self._reports, self._report = reports, {}
+            for report in reports:
+                self._report.update(report)
+        return self._report.copy()
 
 
 def _carrier(topic: Topic) -> Topic:

@@ -20,6 +20,7 @@ from marketpipe.core.mending import SLACK_MS
 from marketpipe.core.topics import Frame, Line, Topic
 from marketpipe.core.trades import Need, TradeFlow
 from marketpipe.errors import ExchangeError, UnknownMarket
+from marketpipe.logs import fields, told
 from marketpipe.models import Gap, Priority, Source, Ticker, Trade
 
 __all__ = ["TradeDesk"]
@@ -53,6 +54,7 @@ class TradeDesk:
     _mending: set[str] = attrs.field(factory=set, init=False)
     _open: dict[str, Gap] = attrs.field(factory=dict, init=False)
     _need: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _held_s: dict[str, dict[int, float]] = attrs.field(factory=dict, init=False)  # when what waits was read, by id
     _counts: Mapping[Topic, object] = attrs.field(factory=dict, init=False)  # the last audit's
     _counted_ms: int = attrs.field(default=0, init=False)
     _audit: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -67,7 +69,7 @@ class TradeDesk:
         for topic in kept:
             self._flows[topic.market].resubscribed(now_ms)
 
-    def take(self, frames: Sequence[Frame], now_s: float) -> None:
+    def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         flows, ready = self._flows, []
         for trade, snapshot in frames:
             market: str = trade.market
@@ -78,13 +80,16 @@ class TradeDesk:
             self._shown[market] = max(trade.trade_ms, self._shown.get(market, 0))
             if len(events) == 1 and events[0] is trade:
                 ready.append(trade)
-            elif events:
-                self._hub.publish(Line.TRADE, ready)
-                ready = []
-                self._tell(market, events)
+            else:
+                if read_s is not None and (events or flow.waiting):
+                    self._held_s.setdefault(market, {}).setdefault(trade.sequential_id, read_s)
+                if events:
+                    self._hub.publish(Line.TRADE, ready, read_s)
+                    ready = []
+                    self._tell(market, events)
             if flow.needs is not None:
                 self._require(market)
-        self._hub.publish(Line.TRADE, ready)
+        self._hub.publish(Line.TRADE, ready, read_s)
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
         self.lost((topic,), start_ms, now_ms, cause)
@@ -112,6 +117,7 @@ class TradeDesk:
             self._late.pop(topic.market, None)
             self._shown.pop(topic.market, None)
             self._open.pop(topic.market, None)
+            self._held_s.pop(topic.market, None)
 
     def proven(self, exchange_ms: int) -> None:
         """Trades wait for nothing."""
@@ -202,7 +208,8 @@ class TradeDesk:
             except UnknownMarket as error:
                 events = flow.unrepairable(str(error))
             except ExchangeError as error:
-                logger.info("mending the trades of %s: %s", market, error)
+                about = fields("not-mended", error, market=market)
+                logger.info("mending the trades of %s: %s", market, told(error), extra=about)
                 failures += 1
                 pause_s = min(AGAIN_S * 2.0**failures, LONGEST_PAUSE_S)
                 if trio.current_time() < until_s:
@@ -223,6 +230,14 @@ class TradeDesk:
             isinstance(event, Trade) and event.source is not Source.STREAM for event in events
         )
         self._hub.tell(Topic(Line.TRADE, market), events)
+        if market in self._held_s and not self._flows[market].waiting:
+            self._time(events, self._held_s.pop(market))
+
+    def _time(self, events: Sequence[Trade | Gap], held_s: Mapping[int, float]) -> None:
+        # Of what a repair brings, the stream's own trades are late by their wait for it; REST's were never read there.
+        for event in events:
+            if isinstance(event, Trade) and event.sequential_id in held_s:
+                self._hub.timed(Line.TRADE, 1, held_s[event.sequential_id])
 
     def _count(self, gap: Gap) -> None:
         # A hole that was found and mended in one go is told once, closed.

@@ -31,6 +31,7 @@ from marketpipe.core.liveness import Suspicion, Vigil
 from marketpipe.core.requests import BATCH_LIMIT
 from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import ExchangeUnavailable
+from marketpipe.logs import fields, told
 
 __all__ = ["Watch"]
 
@@ -147,7 +148,8 @@ class Watch:
         try:
             known = await self._probe.known(topics)
         except ExchangeUnavailable as error:
-            logger.info("%s stream: snapshots not checked: %s", self._line, error)
+            about = fields("not-checked", error, line=self._line)
+            logger.info("%s stream: snapshots not checked: %s", self._line, told(error), extra=about)
             return
         still_silent = self.vigil.without_snapshot(trio.current_time())  # meanwhile it may have come
         silent = still_silent & known.keys() & self._standings.subscribed
@@ -239,7 +241,8 @@ class Watch:
             self._desk.audited({topic: values[topic] for topic in standings.subscribed & values.keys()}, asked_ms)
             found = await self._probe.late(values, self._desk.shown_ms, asked_ms, self._heard_ms)
         except ExchangeUnavailable as error:
-            logger.info("%s stream: not audited: %s", self._line, error)
+            about = fields("not-audited", error, line=self._line)
+            logger.info("%s stream: not audited: %s", self._line, told(error), extra=about)
             return
         stalled = standings.watched() & frozenset(found)
         if stalled:

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import attrs
 import trio
 
+from marketpipe.actors.mailbox import LEFT
 from marketpipe.clock import Clock
 from marketpipe.config import Collecting as Options
 from marketpipe.core.history import Piece
 from marketpipe.core.pacing import full_jitter_s
 from marketpipe.core.timeframes import Timeframe
-from marketpipe.errors import StoreError
-from marketpipe.status import StoreStatus
+from marketpipe.errors import PipelineClosed, StoreError
+from marketpipe.logs import fields
+from marketpipe.status import QueueStatus, StoreStatus
 
 __all__ = ["Runner", "WritableStore", "Writer", "in_line", "in_threads"]
 
@@ -121,6 +124,8 @@ class Writer:
     _come: trio.Event = attrs.field(factory=trio.Event, init=False)
     _hurry: trio.Event = attrs.field(factory=trio.Event, init=False)
     _moved: trio.Event = attrs.field(factory=trio.Event, init=False)  # something was stored
+    _feeders: int = attrs.field(default=0, init=False)  # who will be told that what they give is stored
+    _has_ended: bool = attrs.field(default=False, init=False)
     _troubles: int = attrs.field(default=0, init=False)  # in a row
     _trouble: str = attrs.field(default="", init=False)
     _lost: StoreError | None = attrs.field(default=None, init=False)  # why waiting would be in vain
@@ -129,6 +134,7 @@ class Writer:
     _amended: int = attrs.field(default=0, init=False)
     _transactions: int = attrs.field(default=0, init=False)
     _let_go: int = attrs.field(default=0, init=False)
+    _peak: int = attrs.field(default=0, init=False)  # the most rows that were ever kept
 
     @property
     def can_write(self) -> bool:
@@ -192,6 +198,7 @@ class Writer:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Store what comes, until cancelled; then what is kept, for as long as leaving may take."""
+        self._has_ended = False
         task_status.started()
         try:
             while True:
@@ -199,15 +206,40 @@ class Writer:
                 await self._write_some()
         finally:
             self._troubles = 0  # one more try
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.leave_s):
-                while (self._kept or self._failed) and not self._troubles:
-                    await self._write_some()
+            try:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.leave_s):
+                    await self._write_the_last()
+            finally:
+                self._has_ended = True
+                self._move()
             if self._kept:
-                logger.warning("%s: %d bars were not stored: %s", self._store.path, self._rows, self._trouble or "late")
+                about = fields("not-stored", path=self._store.path, bars=self._rows)
+                why = self._trouble or "late"
+                logger.warning("%s: %d bars were not stored: %s", self._store.path, self._rows, why, extra=about)
+
+    @contextmanager
+    def feeding(self) -> Generator[None]:
+        """While entered, the writer does not end: somebody has something in hand, and counts it as stored."""
+        self._feeders += 1
+        try:
+            yield
+        finally:
+            self._feeders -= 1
+            self._come.set()
+
+    async def _write_the_last(self) -> None:
+        while not self._troubles and (self._kept or self._failed or self._feeders):
+            if self._kept or self._failed:
+                await self._write_some()
+            else:
+                self._come = trio.Event()
+                await self._come.wait()
 
     async def _wait_for_room(self) -> None:
         if self._lost is not None:
             raise self._lost.copy()
+        if self._has_ended:
+            raise PipelineClosed(LEFT)
         await self._moved.wait()
 
     def _take(self, piece: Piece) -> None:
@@ -215,6 +247,7 @@ class Writer:
             self._due_s = trio.current_time() + self._options.flush_s
         self._kept.append(piece)
         self._rows += _weight(piece)
+        self._peak = max(self._peak, self._rows)
         self._come.set()
         if self._rows >= self._options.batch_rows:
             self._hurry.set()
@@ -252,14 +285,16 @@ class Writer:
             self._failures += 1
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                logger.warning("%s; it is kept, and tried again", error)
+                about = fields("not-written", error, path=self._store.path)
+                logger.warning("%s; it is kept, and tried again", error, extra=about)
             # Nobody but a person can put it back; what is kept is stored if one does.
             self._lost = error if self._store.is_lost else None
             if self._lost is not None:
                 self._move()
             return
         if self._trouble:
-            logger.info("%s: can be written again", self._store.path)
+            about = fields("written-again", path=self._store.path)
+            logger.info("%s: can be written again", self._store.path, extra=about)
         self._troubles, self._trouble, self._lost = 0, "", None
 
     async def _write_pieces(self) -> None:
@@ -277,6 +312,7 @@ class Writer:
                 "%s: %d slots were stored otherwise; what was there is kept as evidence",
                 self._store.path,
                 len(written.amended),
+                extra=fields("amended", path=self._store.path, slots=len(written.amended)),
             )
         self._lost = None
         self._move()
@@ -300,6 +336,10 @@ class Writer:
             pieces.append(piece)
             rows += _weight(piece)
         return tuple(pieces)
+
+    def queue(self) -> QueueStatus:
+        """The rows that are kept."""
+        return QueueStatus(self._rows, self._peak, self._options.kept_rows)
 
     def status(self) -> StoreStatus:
         """What it has done, and how it is."""

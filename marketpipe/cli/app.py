@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "marketpipe.cli.exporting",
     "doctor": "marketpipe.cli.doctor",
     "watch": "marketpipe.cli.watch",
+    "status": "marketpipe.cli.status",
     "sim": "marketpipe.cli.simulate",
 }
 

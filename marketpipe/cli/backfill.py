@@ -8,7 +8,7 @@ from marketpipe import Report
 from marketpipe.cli import checks, figures
 from marketpipe.cli.complaints import complain_of_each
 from marketpipe.cli.following import Kept, complain_of_missing, follow, telling_what_is_kept
-from marketpipe.cli.options import Target, collecting
+from marketpipe.cli.options import Target, collecting, telling
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run
 from marketpipe.cli.session import open_market
@@ -26,6 +26,7 @@ __all__ = ["backfill"]
 @stretching
 @click.option("--json", "as_json", is_flag=True, help="JSON lines: how far it is, and a report at the end.")
 @collecting
+@telling
 def backfill(target: Target, symbols: tuple[str, ...], quote: str | None, stretch: Stretch, as_json: bool) -> None:
     """Collect candles into the database; what is there already is not asked for again.
 

@@ -1,4 +1,4 @@
-"""``marketpipe doctor``: is the database well, is anything missing in it; and makes it so."""
+"""``marketpipe doctor``: is the database well, and is anything missing in it; or who runs in a program."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import attrs
 import click
 
 from marketpipe.cli import figures
+from marketpipe.cli.attaching import ask_program, port_option
 from marketpipe.cli.following import Kept, complain_of_missing, follow, telling_what_is_kept
 from marketpipe.cli.options import Target, asking
+from marketpipe.cli.outlet import write
 from marketpipe.cli.patience import patience
 from marketpipe.cli.rows import json_line
 from marketpipe.cli.running import run
@@ -18,6 +20,7 @@ from marketpipe.cli.session import open_market, show
 from marketpipe.cli.waiting import waiting_for
 from marketpipe.client import Client
 from marketpipe.core.checkup import Flawed, SeriesCheck, StoreCheck
+from marketpipe.metrics import HOST
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,12 +30,16 @@ __all__ = ["doctor"]
 DAMAGED = "DAMAGED"
 # Longer words take a second line.
 WORDS_WIDTH = 36
+_OF_A_DATABASE = ("repair", "sim", "base_url", "region", "store")
 
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Fetch what is missing in between, and read wrong bars again.")
+@click.option("--tasks", is_flag=True, help="Look at a running program instead: its tasks, and where each waits.")
+@port_option
 @asking
-def doctor(target: Target, repair: bool) -> None:
+@click.pass_context
+def doctor(context: click.Context, target: Target, repair: bool, tasks: bool, port: int) -> None:
     """Look through the database: the file, every bar, every span that is proven, and what is missing in between.
 
     Nothing is asked of the exchange, unless it is to --repair: then holes between the first and the last bar of each
@@ -40,10 +47,15 @@ def doctor(target: Target, repair: bool) -> None:
     0 if nothing is wrong, 1 otherwise. A hole that nobody has asked to be filled is nothing wrong; one that --repair
     could not fill is.
 
+    With --tasks, it is a program that is looked at: one that `marketpipe status` could look at as well.
+
     \b
-    marketpipe doctor
     marketpipe doctor --repair --store history.db
+    marketpipe doctor --tasks
     """
+    _refuse_the_others(context, tasks=tasks)
+    if tasks:
+        run(lambda: _show_tasks(port, as_json=target.as_json))
 
     async def command() -> int:
         with telling_what_is_kept() as kept:
@@ -61,6 +73,30 @@ def doctor(target: Target, repair: bool) -> None:
         return 0 if check.is_well and check.is_whole else 1
 
     run(command)
+
+
+def _refuse_the_others(context: click.Context, *, tasks: bool) -> None:
+    """A program and a database are looked at by different words."""
+    for name in _OF_A_DATABASE if tasks else ("port",):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = f"--{name.replace('_', '-')}"
+            needs = f"--tasks looks at a running program: leave out {flag}" if tasks else f"{flag} belongs to --tasks"
+            raise click.UsageError(needs, context)
+
+
+async def _show_tasks(port: int, *, as_json: bool) -> int:
+    from marketpipe.metrics.snapshot import decode_tasks
+
+    text = await ask_program(port, "/tasks")
+    root = decode_tasks(text)
+    if as_json:
+        await write(f"{text.decode()}\n")
+        return 0
+    from marketpipe.cli.tree import task_tree
+
+    show(task_tree(root))
+    click.echo(f"{figures.counted(root.count, 'task')} in the program on {HOST}:{port}")
+    return 0
 
 
 async def _check(market: Client) -> StoreCheck:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 
-__all__ = ["age", "amount", "counted", "duration", "exact", "percent", "rate", "span", "utc"]
+__all__ = [
+    "age",
+    "amount",
+    "counted",
+    "duration",
+    "exact",
+    "mebibytes",
+    "percent",
+    "rate",
+    "share",
+    "span",
+    "took",
+    "utc",
+]
 
 _FOUR_DIGITS = Context(prec=4)
 _SCALES = ((12, "T"), (9, "B"), (6, "M"), (3, "K"))
@@ -29,6 +42,27 @@ def amount(number: Decimal) -> str:
 def percent(fraction: Decimal) -> str:
     """``-1.12 %``, with a sign unless it is zero."""
     return f"{fraction * 100:+.2f} %" if fraction else "0.00 %"
+
+
+def share(fraction: float) -> str:
+    """``98.7 %``, of a part that is 0 to 1; what is not nothing, or not all, never looks so."""
+    text = f"{fraction * 100:.1f} %"
+    if text == "100.0 %" and fraction < 1:
+        return "99.9 %"
+    return "0.1 %" if text == "0.0 %" and fraction > 0 else text
+
+
+def took(seconds: float) -> str:
+    """How long a call took, to two or three digits: ``0.02 ms``, ``4.5 ms``, ``127 ms``, ``3.20 s``."""
+    if seconds >= 1:
+        return f"{seconds:,.2f} s"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.{0 if milliseconds >= 100 else 1 if milliseconds >= 1 else 2}f} ms"
+
+
+def mebibytes(size: int) -> str:
+    """``142.8 MiB``"""
+    return f"{size / 2**20:,.1f} MiB"
 
 
 def rate(count: int, unit: str, elapsed_s: float) -> str:

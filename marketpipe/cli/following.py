@@ -92,7 +92,7 @@ async def _show(job: Job, limit: int) -> None:
         return
     with screen.open():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(screen.run)
+            nursery.start_soon(screen.run, name="screen")
             await job.wait()
             nursery.cancel_scope.cancel(reason="the job has ended")
 

@@ -13,7 +13,7 @@ import click
 from marketpipe.cli.running import start_logging
 from marketpipe.config import REGIONS, Config
 
-__all__ = ["Target", "asking", "collecting"]
+__all__ = ["Target", "asking", "collecting", "telling"]
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +65,23 @@ def collecting(command: Callable[..., None]) -> Callable[..., None]:
         command(Target(sim=sim, config=_config(base_url, region or "kr", store)), **others)
 
     return with_target
+
+
+def telling(command: Callable[..., None]) -> Callable[..., None]:
+    """For a command that runs for long, below `asking` or `collecting`: others may look at it meanwhile."""
+
+    @click.option(
+        "--metrics-port",
+        metavar="PORT",
+        type=click.IntRange(1, 65_535),
+        help="Tell `marketpipe status` and Prometheus how it goes, on this port of 127.0.0.1.",
+    )
+    @wraps(command)
+    def with_port(target: Target, *, metrics_port: int | None, **others: Any) -> None:
+        config = attrs.evolve(target.config, metrics_port=metrics_port)
+        command(attrs.evolve(target, config=config), **others)
+
+    return with_port
 
 
 def _at_most_one(**given: object) -> None:

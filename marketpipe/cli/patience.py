@@ -24,7 +24,8 @@ async def patience(doing: str | Callable[[], str]) -> AsyncGenerator[None]:
     ``doing`` is asked anew each second, if it can be called. Elsewhere than on a terminal, one line after ten seconds.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_count if sys.stderr.isatty() else _tell, doing if callable(doing) else lambda: doing)
+        say = _count if sys.stderr.isatty() else _tell
+        nursery.start_soon(say, doing if callable(doing) else lambda: doing, name="patience")
         yield
         nursery.cancel_scope.cancel(reason="the wait is over")
 

@@ -48,11 +48,12 @@ class _Frame:
 
 @attrs.define(eq=False)
 class Screen:
-    """``bottom`` is drawn anew up to ten times a second. ``scrolls``: the lines are the point of it, not the bottom."""
+    """``bottom`` is drawn anew every ``redraw_s``, or more rarely. ``scrolls``: the lines are the point of it."""
 
     console: Console
     bottom: RenderableType
     scrolls: bool = False
+    redraw_s: float = REDRAW_S
     _lines: list[Text] = attrs.field(factory=list, init=False)
     # As it was last drawn: when the terminal is left, what is shown has begun to end already.
     _drawn: RenderableType = attrs.field(default="", init=False)
@@ -86,7 +87,7 @@ class Screen:
 
     async def run(self) -> None:
         """Draw, for ever. To be run inside of `open`."""
-        every_s = REDRAW_S if self.is_live or self.scrolls else REPRINT_S
+        every_s = self.redraw_s if self.is_live or self.scrolls else REPRINT_S
         took_s = 0.0
         while True:
             await trio.sleep(max(every_s, took_s / SHARE))

@@ -119,7 +119,7 @@ async def independent_callers(stage: Stage) -> Shown:
 
     async with trio.open_nursery() as nursery:
         for name in names:
-            nursery.start_soon(caller, name)
+            nursery.start_soon(caller, name, name=f"caller of {name}")
     elapsed_s = trio.current_time() - began_s
     return Shown(
         asked=f"{len(names)} independent callers, one symbol each, fresh: get_ticker(symbol, max_age_s=0)",
@@ -252,7 +252,7 @@ async def independent_listeners(stage: Stage) -> Shown:
     began_s = trio.current_time()
     async with trio.open_nursery() as nursery:
         for name in names:
-            nursery.start_soon(listener, name)
+            nursery.start_soon(listener, name, name=f"listener to {name}")
         with trio.move_on_after(PATIENCE_S):
             await everybody.wait()
         elapsed_s, subscribes = trio.current_time() - began_s, await _subscribes(stage) - before
@@ -278,7 +278,7 @@ async def a_lost_connection(stage: Stage) -> Shown:
             async for event in stream:
                 heard.take(event)
 
-        nursery.start_soon(listen)
+        nursery.start_soon(listen, name="listener")
         await trio.sleep(LISTEN_S)
         await stage.simulator.strike({"kind": "ws-down", "for_s": AWAY_S})
         with trio.move_on_after(PATIENCE_S):

@@ -100,10 +100,10 @@ async def as_board(market: Client, watched: Watched) -> None:
         board.failed = tickers.failed
         with screen.open():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(screen.run)
-                nursery.start_soon(_bridge, market, board.away, board.take)
+                nursery.start_soon(screen.run, name="screen")
+                nursery.start_soon(_bridge, market, board.away, board.take, name="bridge over an outage")
                 for stream in (books, bars):
-                    nursery.start_soon(_follow, stream, board.take)
+                    nursery.start_soon(_follow, stream, board.take, name="follower")
                 while events := await reader.some():
                     for event in events:
                         board.take(event)
@@ -135,7 +135,7 @@ async def as_lines(market: Client, watched: Watched) -> None:
     async with _listening(market, watched) as (_, reader):
         with screen.open():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(screen.run)
+                nursery.start_soon(screen.run, name="screen")
                 while events := await reader.some():
                     for event in events:
                         show(event)

@@ -12,7 +12,7 @@ import click
 
 from marketpipe.cli import checks
 from marketpipe.cli.complaints import complain_of_each
-from marketpipe.cli.options import Target, asking
+from marketpipe.cli.options import Target, asking, telling
 from marketpipe.cli.patience import patience
 from marketpipe.cli.running import run
 from marketpipe.cli.session import open_market
@@ -42,6 +42,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float | None) ->
               help="Leave after so many seconds.  [default: at Ctrl-C]")  # fmt: skip
 @click.option("--count", type=click.IntRange(1), help="Leave after so many events.")
 @asking
+@telling
 def watch(
     target: Target,
     symbols: tuple[str, ...],

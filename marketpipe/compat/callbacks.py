@@ -20,6 +20,7 @@ from typing import Any
 from marketpipe.blocking import BlockingClient, BlockingSubscription
 from marketpipe.compat.rows import Row, candle_row, orderbook_row, ticker_row, trade_row
 from marketpipe.errors import MarketPipeError, PipelineClosed
+from marketpipe.logs import fields
 from marketpipe.models import Candle, Gap, Orderbook, Ticker, Trade
 
 __all__ = ["Callback", "Listener", "open_streams"]
@@ -69,7 +70,8 @@ class Listener:
         self._worker = threading.Thread(target=self._work, name=f"marketpipe callback {name}", daemon=True)
         for data_type, stream in streams.items():
             for symbol, error in stream.failed.items():
-                logger.warning("%s: no %s of %s: %s", name, data_type, symbol, error)
+                about = fields("no-stream", error, market=symbol, data_type=data_type)
+                logger.warning("%s: no %s of %s: %s", name, data_type, symbol, error, extra=about)
         if callback is not None:
             self._worker.start()
             for data_type, stream in streams.items():
@@ -99,9 +101,11 @@ class Listener:
             for event in stream:
                 self._events.put((data_type, event))
         except PipelineClosed:
-            logger.debug("%s: %s ended with the pipeline", self._name, data_type)
+            about = fields("left", data_type=data_type)
+            logger.debug("%s: %s ended with the pipeline", self._name, data_type, extra=about)
         except MarketPipeError as error:
-            logger.warning("%s: %s ended: %s", self._name, data_type, error)
+            about = fields("ended", error, data_type=data_type)
+            logger.warning("%s: %s ended: %s", self._name, data_type, error, extra=about)
         finally:
             self._events.put(None)
 
@@ -117,14 +121,16 @@ class Listener:
     def _tell(self, data_type: str, event: Any) -> None:
         if isinstance(event, Gap):
             level = logging.INFO if event.is_open or event.repaired else logging.WARNING
-            logger.log(level, "%s: a gap in %s: %s", self._name, data_type, event)
+            about = fields("gap", market=event.market, data_type=data_type, repaired=event.repaired)
+            logger.log(level, "%s: a gap in %s: %s", self._name, data_type, event, extra=about)
             return
         assert self._callback is not None
         try:
             self._callback(event.market, data_type, _row(event))
         except BaseException:
             # Also SystemExit: it would end this thread, and with it the stream, without a word.
-            logger.exception("%s: the callback failed on a %s of %s", self._name, data_type, event.market)
+            about = fields("callback-failed", market=event.market, data_type=data_type)
+            logger.exception("%s: the callback failed on a %s of %s", self._name, data_type, event.market, extra=about)
 
 
 def _check(data_type: object) -> None:

@@ -185,7 +185,7 @@ def _subscriptions(status: Status, callbacks: Mapping[str, Any]) -> dict[str, An
 def _candles(status: Status) -> dict[str, Any]:
     return {
         "topics": sum(topic.line is Line.CANDLE for topic in status.subscriptions),
-        "bars_amended": status.store.rows_amended if status.store is not None else 0,
+        "bars_amended": status.bars_amended,
     }
 
 

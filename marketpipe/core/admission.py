@@ -36,6 +36,7 @@ class Admission(Generic[A]):
     _max_age_s: float
     _listing: Listing = attrs.field(factory=Listing, init=False)
     _held: dict[Key, Pending[A]] = attrs.field(factory=dict, init=False)
+    _count: dict[Group, int] = attrs.field(factory=lambda: dict.fromkeys(Group, 0), init=False)  # of those held
     _lot_numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
 
     @property
@@ -61,6 +62,8 @@ class Admission(Generic[A]):
 
     def hold(self, pending: Pending[A]) -> None:
         """Keep it until `release`."""
+        if pending.key not in self._held:
+            self._count[group_of(pending.key)] += 1
         self._held[pending.key] = pending
 
     def sift(self, lot: Lot, members: list[Pending[A]]) -> None:
@@ -97,11 +100,12 @@ class Admission(Generic[A]):
         """Let go of everybody, unjudged."""
         held = list(self._held.values())
         self._held.clear()
+        self._count = dict.fromkeys(Group, 0)
         return held
 
     def held(self, group: Group) -> int:
         """How many keys of ``group`` are held."""
-        return sum(group_of(key) is group for key in self._held)
+        return self._count[group]
 
 
 def unknown_market(key: Key) -> UnknownMarket:

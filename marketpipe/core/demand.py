@@ -54,6 +54,7 @@ class Demand:
     )  # of those not hot, oldest last read first
     _union: dict[Line, set[Topic]] = attrs.field(init=False, factory=lambda: {line: set() for line in Line})
     _shown: dict[Line, frozenset[Topic]] = attrs.field(init=False, factory=dict)
+    _news: dict[Line, set[Topic]] = attrs.field(init=False, factory=lambda: {line: set() for line in Line})
 
     def lease(self, topics: Iterable[Topic]) -> Lease:
         """Want ``topics`` until the lease is released. Duplicates are one."""
@@ -133,6 +134,11 @@ class Demand:
         """Whether ``topic`` is wanted for being read often."""
         return topic in self._last_read_s
 
+    def news(self, line: Line) -> set[Topic]:
+        """The topics of ``line`` whose leases or heat may have changed since the last call."""
+        news, self._news[line] = self._news[line], set()
+        return news
+
     def _cool(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
             self._last_read_s.pop(topic, None)
@@ -150,6 +156,7 @@ class Demand:
     def _reconsider(self, topics: Iterable[Topic]) -> None:
         changed: dict[Line, None] = {}
         for topic in topics:
+            self._news[topic.line].add(topic)
             union = self._union[topic.line]
             if (topic in self._leases or topic in self._last_read_s) != (topic in union):
                 union ^= {topic}

@@ -50,10 +50,14 @@ class CacheStatistics:
     live: int = 0
 
     @property
+    def hits(self) -> int:
+        """Questions answered from memory, by any tier."""
+        return self.fast_hits + self.memory_hits + self.live_hits
+
+    @property
     def hit_rate(self) -> float:
         """The share of questions answered from memory, 0..1; 0.0 before the first."""
-        hits = self.fast_hits + self.memory_hits + self.live_hits
-        return hits / (hits + self.misses) if hits + self.misses else 0.0
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else 0.0
 
 
 class _Entry(NamedTuple):
@@ -68,7 +72,25 @@ class _Entries(LRUCache[K, _Entry]):
     def __init__(self, maxsize: int, timer: Callable[[], float]) -> None:
         super().__init__(maxsize)
         self._timer = timer
+        self._expire_s: dict[K, float] = {}  # a look at thousands of entries goes over this, and marks none as used
         self.evictions = 0
+
+    def __setitem__(self, key: K, value: _Entry) -> None:
+        super().__setitem__(key, value)
+        self._expire_s[key] = value.expires_s
+
+    def __delitem__(self, key: K) -> None:
+        super().__delitem__(key)
+        del self._expire_s[key]
+
+    def clear(self) -> None:
+        super().clear()
+        self._expire_s.clear()
+
+    def fresh(self) -> int:
+        """How many there are that have not expired."""
+        now_s = self._timer()
+        return sum(now_s < expires_s for expires_s in self._expire_s.values())
 
     def popitem(self) -> tuple[K, _Entry]:
         key, entry = super().popitem()
@@ -155,6 +177,6 @@ class ExpiringCache(Generic[K, V]):
             fast_hits=self._fast_hits,
             memory_hits=self._memory_hits,
             misses=self._misses,
-            entries=sum(self.age_s(key) is not None for key in self._entries),
+            entries=self._entries.fresh(),
             evictions=self._entries.evictions,
         )

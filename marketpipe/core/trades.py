@@ -121,6 +121,11 @@ class TradeFlow:
             return None
         return Need.REPAIR if self._doubt.holds else Need.CHECK
 
+    @property
+    def waiting(self) -> int:
+        """How many live trades wait for the repair of a hole."""
+        return len(self._held)
+
     def live(self, trade: Trade, *, snapshot: bool) -> tuple[Trade | Gap, ...]:
         """What to deliver now that the connection has told ``trade``: it alone, or nothing, unless a doubt ends."""
         if snapshot or not self._calm:

@@ -94,8 +94,8 @@ class Engine:
             for symbol in trades.markets:
                 self._books[symbol] = _Book(Window(self.rules.window_ms), held.get(symbol))
             log.info("listening to %s", ", ".join(trades.markets))
-            nursery.start_soon(self._follow_trades, trades)
-            nursery.start_soon(self._follow_bars, bars, nursery)
+            nursery.start_soon(self._follow_trades, trades, name="trades")
+            nursery.start_soon(self._follow_bars, bars, nursery, name="bars")
 
     def position(self, market: str) -> Position | None:
         """What is held of ``market`` now."""

@@ -190,13 +190,10 @@ class Reader:
         return found if reading.is_current() else None
 
     def stop(self) -> None:
-        """End `integrity`, which runs in another thread, within milliseconds; there is no way back."""
+        """End what is read in another thread within milliseconds, with a `StoreError`; there is no way back."""
         self._is_stopped = True
-        conn = self._checking
-        if conn is not None:
-            # Within one long statement, too. It may have ended by itself at this very moment.
-            with suppress(sqlite3.ProgrammingError):
-                conn.interrupt()
+        for conn in (self._checking, self._reading.conn):
+            interrupt(conn)
 
     def _bars(self, sql: str, market: str, timeframe: Timeframe, *rest: int) -> tuple[Candle, ...]:
         return self._read(lambda conn: bars_of(conn.execute(sql, (market, timeframe.value, *rest))))
@@ -205,6 +202,8 @@ class Reader:
         """What ``read`` finds over a connection that is current when it is done; else it counts nothing."""
         with self._ready("read"):
             for _ in range(TRIES):
+                if self._is_stopped:
+                    raise StoreError(f"{self.path}: cannot read: it was stopped")
                 try:
                     found = read(self._reading.conn)
                 except (sqlite3.Error, msgspec.ValidationError):
@@ -224,6 +223,14 @@ class Reader:
         if not self._is_open:
             raise StoreError(f"{self.path}: cannot {doing}: it has been closed")
         return refusals(self.path, doing)
+
+
+def interrupt(conn: sqlite3.Connection | None) -> None:
+    """End the statement that runs over ``conn`` in another thread, if one does."""
+    if conn is not None:
+        # It may have ended by itself and been closed at this very moment.
+        with suppress(sqlite3.ProgrammingError):
+            conn.interrupt()
 
 
 def _opened(connect: Callable[[], Reading]) -> Reading:

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from marketpipe.core.history import Piece
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import StoreError
+from marketpipe.logs import fields
 from marketpipe.store.guard import MEMORY, Access, open_database
-from marketpipe.store.reading import Reader
+from marketpipe.store.reading import Reader, interrupt
 from marketpipe.store.refusals import refusals
 from marketpipe.store.rows import rows_of
 from marketpipe.store.tidying import tidy
@@ -119,6 +120,12 @@ class SqliteStore(Reader):
         with self._transaction() as conn:
             tidy(conn)
 
+    def stop(self) -> None:
+        """End what is read or written in another thread; of a write, nothing is stored then."""
+        super().stop()
+        if self._access.writer is not None:
+            interrupt(self._access.writer.conn)
+
     def close(self) -> None:
         """Write the log back into the file, close every handle and let others write. A second time does nothing.
 
@@ -131,7 +138,8 @@ class SqliteStore(Reader):
                 with refusals(self.path, "write the log back"):
                     _release(self._access)
             except StoreError as error:
-                logger.warning("%s; nothing is lost, it stays beside the file", error)
+                about = fields("not-written-back", error, path=self.path)
+                logger.warning("%s; nothing is lost, it stays beside the file", error, extra=about)
 
     @property
     def is_lost(self) -> bool:

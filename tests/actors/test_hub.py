@@ -15,12 +15,13 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketpipe.actors.hub import AT_ONCE, Hub, HubStatistics, Subscription
+from marketpipe.actors.hub import AT_ONCE, Hub, Subscription
 from marketpipe.core.buffers import POLICIES, SubscriptionStatistics
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import PipelineClosed, SubscriberLagged, UnknownMarket
 from marketpipe.models import Candle, CandleState, Gap, Side, Source, Trade
+from marketpipe.status import ConsumersStatus
 
 ONE = Decimal(1)
 BTC, ETH = Topic(Line.TRADE, "KRW-BTC"), Topic(Line.TRADE, "KRW-ETH")
@@ -305,7 +306,7 @@ async def test_who_closes_its_subscription_is_heard_at_once(hub, autojump_clock)
     subscription.close()
     with pytest.raises(trio.ClosedResourceError):
         subscription.receive_nowait()
-    assert hub.statistics() == HubStatistics()
+    assert hub.statistics() == ConsumersStatus()
 
 
 def test_who_leaves_disturbs_nobody_who_stays(hub):
@@ -316,7 +317,7 @@ def test_who_leaves_disturbs_nobody_who_stays(hub):
     hub.publish(Line.TRADE, [trade(3), trade(4, "KRW-ETH")])
     assert waiting(staying) == trades(1, 2, 3)
     assert leaving.statistics() == SubscriptionStatistics(received=2, delivered=1, queued=1)
-    assert hub.statistics() == HubStatistics(subscribers=1, received=5, delivered=4, unread=1)
+    assert hub.statistics() == ConsumersStatus(subscribers=1, received=5, delivered=4, unread=1)
 
 
 # History first, then live.
@@ -345,7 +346,7 @@ def test_whoever_is_gone_or_has_nothing_to_come_does_not_join(hub):
     with pytest.raises(PipelineClosed):
         ended.receive_nowait()
     assert closed.failed == {}
-    assert hub.statistics() == HubStatistics()
+    assert hub.statistics() == ConsumersStatus()
 
 
 def test_one_subscriber_can_fail_alone(hub):
@@ -381,7 +382,7 @@ async def test_a_reader_is_woken_by_the_history_and_by_what_is_told(hub, nursery
 def test_what_cannot_work_is_refused_and_leaves_nothing_behind(hub, topics, options, words):
     with pytest.raises(ValueError, match=words):
         hub.attach(topics, **{"policy": "cut-off", "depth": 1} | options)
-    assert hub.statistics() == HubStatistics()
+    assert hub.statistics() == ConsumersStatus()
 
 
 def test_a_subscription_says_what_it_is(hub):
@@ -561,3 +562,37 @@ def check_seen(policy: str, shared: Subscription[Any], seen: list[Any], offered:
     else:
         assert sum(int(gap.proof.split()[0]) for gap in gaps) == counts.dropped == offered - len(numbers)
         assert len(gaps) == counts.gaps
+
+
+# -- what it says of the lines ------------------------------------------------------------------------------------
+
+
+async def test_values_are_counted_by_line_once_each_whoever_listens_and_gaps_are_none(hub, autojump_clock):
+    listen(hub, BTC), listen(hub, BTC)
+    hub.publish(Line.TRADE, trades(1, 2))
+    hub.tell(BTC, [Gap("KRW-BTC", 1, 2, "closed 1006"), *trades(3)])
+    hub.publish(Line.TRADE, [trade(4, "KRW-DOGE")])
+    streams = hub.streams(trio.current_time())
+    assert {line: told.values for line, told in streams.items()} == {**dict.fromkeys(Line, 0), Line.TRADE: 4}
+    assert streams[Line.TRADE].p99_s == 0.0
+
+
+async def test_a_batch_counts_with_its_size_where_latencies_are_measured(hub, autojump_clock):
+    await trio.sleep(10)
+    hub.publish(Line.TRADE, trades(*range(99)), trio.current_time() - 0.002)
+    hub.publish(Line.TRADE, trades(100), trio.current_time() - 3.0)
+    hub.publish(Line.TRADE, [], trio.current_time() - 9.0)
+    told = hub.streams(trio.current_time())[Line.TRADE]
+    assert told.p50_s == told.p99_s == pytest.approx(0.002, rel=0.0101)
+    hub.timed(Line.TRADE, 5, trio.current_time() - 3.0)
+    assert hub.streams(trio.current_time())[Line.TRADE].p99_s == pytest.approx(3.0, rel=0.0101)
+
+
+def test_the_fullest_is_the_one_for_whom_most_waits(hub):
+    assert hub.statistics().fullest == 0
+    full = listen(hub, BTC, ETH)
+    listen(hub, BTC)
+    hub.publish(Line.TRADE, [*trades(1, 2), trade(3, "KRW-ETH")])
+    assert (hub.statistics().fullest, hub.statistics().queued) == (3, 5)
+    full.close()
+    assert (hub.statistics().fullest, hub.statistics().unread) == (2, 3)

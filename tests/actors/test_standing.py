@@ -239,3 +239,64 @@ async def test_whoever_waits_for_the_first_frame_hears_that_there_is_none(autoju
             await trio.testing.wait_all_tasks_blocked()
             end(standings)
     assert standings.unshown() == []
+
+
+# -- the report ---------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_the_same_until_something_changes_and_then_another():
+    standings = standings_of(*TOPICS)
+    first = standings.report()
+    assert standings.report() is first
+    standings.show(BTC)
+    second = standings.report()
+    assert second[BTC].state is SubscriptionState.ACTIVE
+    assert first[BTC].state is SubscriptionState.PENDING  # what was handed out stays what it was
+    standings.show(BTC)
+    assert standings.report() is second
+
+
+def test_a_report_tells_of_leases_and_heat_that_change_by_themselves():
+    demand = Demand(lambda line: None, heat_reads=1)
+    lease = demand.lease(TOPICS)
+    standings = Standings(Line.TRADE, demand, HandClock())
+    assert {each.leases for each in standings.report().values()} == {1}
+    other = demand.lease([BTC])
+    demand.read(ETH, 0.0)
+    report = standings.report()
+    assert [(report[topic].leases, report[topic].hot) for topic in TOPICS] == [(2, False), (1, True), (1, False)]
+    demand.release(other)
+    demand.release(lease)
+    demand.expire(1e9)
+    report = standings.report()
+    assert [(report[topic].leases, report[topic].hot) for topic in TOPICS] == [(0, False)] * 3
+
+
+@given(st.lists(st.tuples(st.sampled_from(["lease", "release", "read", "keep", "show", "fail"]), st.integers(0, 2))))
+def test_a_report_says_the_same_however_often_it_was_looked_at(steps):
+    demand = Demand(lambda line: None, heat_reads=2)
+    looked, leases = Standings(Line.TRADE, demand, HandClock()), []
+    fresh_each_time = Standings(Line.TRADE, demand, HandClock())
+    for do, number in steps:
+        match do:
+            case "lease":
+                leases.append(demand.lease([TOPICS[number]]))
+            case "release" if leases:
+                demand.release(leases.pop())
+            case "read":
+                demand.read(TOPICS[number], 0.0)
+        for standings in (looked, fresh_each_time):
+            match do:
+                case "keep":
+                    standings.release_all_but(standings.wanted())
+                    standings.subscribe(standings.wanted())
+                case "show" if TOPICS[number] in standings.subscribed:
+                    standings.show(TOPICS[number])
+                case "fail":
+                    standings.failed("gone")
+        report = looked.report()
+        for topic, each in report.items():
+            assert (each.leases, each.hot) == (demand.leases(topic), demand.is_hot(topic))
+            assert (each.state, each.reason) == (looked._all[topic].state, looked._all[topic].reason)
+        assert report.keys() == looked._all.keys() >= looked.wanted()
+        assert not any(report[topic].state is SubscriptionState.RELEASED for topic in looked.wanted())

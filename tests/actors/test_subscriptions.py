@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 import trio
-from keeper_rig import BTC, ETH, budgets_of, snapshots
+from keeper_rig import BTC, ETH, budgets_of, snapshots, value
 from paper_exchange import CandleExchange, bar
 from paper_streams import EPOCH_MS, PaperSession, PaperStream, Rest, asking, now_ms, old_news, ticker, trade
 from rig import open_rig
@@ -29,7 +30,7 @@ from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import BadPayload, ExchangeUnavailable, PipelineClosed, RateLimited, UnknownMarket
 from marketpipe.models import CandleState, Gap, Source
 from marketpipe.sim import WsDownFault
-from marketpipe.status import SubscriptionState
+from marketpipe.status import QueueStatus, SubscriptionState
 
 TRADES, TICKERS, BOOKS = (Topic(line, BTC) for line in (Line.TRADE, Line.TICKER, Line.ORDERBOOK))
 MINUTES, DAYS = (Topic(Line.CANDLE, BTC, timeframe) for timeframe in (Timeframe.M1, Timeframe.D1))
@@ -100,7 +101,8 @@ async def managing(
     answered, answers = trio.open_memory_channel[Answered](0)
     cache = Cache(answers, CacheOptions())
     inbox, messages = trio.open_memory_channel[BarMessage](10_000)
-    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told), mend=hub.tell)
+    timed = partial(hub.timed, Line.CANDLE)
+    deduplicator = Deduplicator(messages, lambda told: hub.publish(Line.CANDLE, told), mend=hub.tell, timed=timed)
     with answered, answers, inbox:
         async with asking(rest) as asker, trio.open_nursery() as nursery:
             subscriptions = Subscriptions(
@@ -120,6 +122,44 @@ async def managing(
             await nursery.start(subscriptions.run)
             yield Bench(subscriptions, stream, rest, cache, hub, inbox)
             nursery.cancel_scope.cancel()
+
+
+# -- what it says of itself ---------------------------------------------------------------------------------------
+
+
+async def test_how_long_values_take_from_the_socket_to_the_buffers_is_known_of_every_line(autojump_clock):
+    async with managing(stream=PaperStream(snapshots, late_s=0.25)) as bench, AsyncExitStack() as listening:
+        for topic in (TRADES, TICKERS, BOOKS, MINUTES):
+            await listening.enter_async_context(bench.listen(topic))
+        await trio.sleep(1)
+        for topic in (TRADES, TICKERS, BOOKS, MINUTES):
+            line = topic.line
+            values_before = bench.hub.streams(trio.current_time())[line].values
+            bench.session(line).show(value(line, topic.market, now_ms() + 1))
+            await trio.testing.wait_all_tasks_blocked()
+            told = bench.hub.streams(trio.current_time())[line]
+            assert told.values == values_before + 1
+            assert told.p50_s == told.p99_s == pytest.approx(0.25, rel=0.0101)
+
+
+async def test_frames_that_wait_to_be_decoded_and_bars_are_queues_with_peaks(autojump_clock):
+    async with managing() as bench, bench.listen(MINUTES), bench.listen(TRADES):
+        await trio.sleep(1)
+        session = bench.session(Line.TRADE)
+        for number in range(3):
+            session.show(value(Line.TRADE, BTC, now_ms() + number))
+        assert bench.subscriptions.queues()["frames trade"] == QueueStatus(3, 3)
+        before = bench.subscriptions.queues()["bars"]
+        for _ in range(before.peak + 3):
+            bench.subscriptions.page_read(MINUTES, (), now_ms())
+        # The first goes to the deduplicator at once, which waits for it.
+        assert bench.subscriptions.queues()["bars"] == QueueStatus(before.peak + 2, before.peak + 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.subscriptions.queues()["bars"] == QueueStatus(0, before.peak + 2)
+        session.end(ExchangeUnavailable("closed"))
+        await trio.sleep(5)
+        assert bench.session(Line.TRADE) is not session
+        assert bench.subscriptions.queues()["frames trade"] == QueueStatus(0, 3)
 
 
 # -- connections ------------------------------------------------------------------------------------------------

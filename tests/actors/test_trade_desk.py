@@ -182,6 +182,39 @@ async def test_a_snapshot_that_was_delivered_before_needs_no_question(autojump_c
         assert bench.rest.asked == []
 
 
+async def test_a_trade_that_waited_for_a_repair_is_late_by_its_wait(autojump_clock):
+    async with at_work() as bench:
+        await begun(bench, BTC)
+
+        def read(made: Trade, *, snapshot: bool = False) -> None:
+            now_s = trio.current_time()
+            bench.desk.take([Frame(made, snapshot)], now_s, now_s - 0.001)
+
+        def measured() -> tuple[int, float, float]:
+            told = bench.hub.streams(trio.current_time())[Line.TRADE]
+            return told.values, told.p50_s, told.p99_s
+
+        await trio.sleep(300)
+        values, *_ = measured()
+        bench.lose(BTC)
+        bench.market.make(3, 311)  # which only REST tells
+        await trio.sleep(5)
+        bench.rest.latency_s = 2.0
+        bench.connect(BTC)
+        read(bench.market.make(4, 316), snapshot=True)
+        read(bench.market.make(4, 316), snapshot=True)
+        assert measured() == (values, 0.0, 0.0)  # it waits, and nobody has it
+        await trio.sleep(10)
+        assert bench.heard()[-2:] == [3, 4]
+        told, p50_s, p99_s = measured()
+        assert told == values + 2
+        assert p50_s == p99_s == pytest.approx(2.5, rel=0.02)
+        for number in range(5, 200):
+            read(bench.market.make(number, 317))
+        assert measured()[:2] == (values + 197, pytest.approx(0.001, rel=0.0101))
+        assert not bench.desk._held_s
+
+
 async def test_holes_of_many_markets_are_mended_side_by_side(autojump_clock):
     async with at_work() as bench:
         await begun(bench, BTC, ETH, XRP)

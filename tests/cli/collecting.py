@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from cli.forked import Forked
+
 __all__ = [
     "HANG_S",
     "connections",
@@ -84,7 +86,7 @@ def refused_files(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def until(seen: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(seen: Callable[[], bool], process: Forked) -> None:
     """Wait for something that other processes do."""
     deadline_s = time.monotonic() + HANG_S
     while not seen():
@@ -93,7 +95,7 @@ def until(seen: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)  # noqa: TID251 - it is another process that we wait for
 
 
-def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
+def interrupted(process: Forked) -> tuple[str, str]:
     """Ctrl-C, and what was written until the end; the exit code is 130 and there is no traceback."""
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=HANG_S)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from cli.forked import Forked, Starter
 
 import marketpipe
 from marketpipe.cli import main
@@ -32,10 +33,22 @@ class CommandLine:
         # An unbuffered stdout may lose what a broken pipe did not take, and with it the error.
         self.environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{hidden}", "PYTHONUNBUFFERED": ""}
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.command, *args], env=self.environment, capture_output=True, text=True, timeout=HANG_S, check=False
-        )
+        self.starter = Starter(self.environment)
+
+    def run(self, *args: str, afresh: bool = False) -> subprocess.CompletedProcess[str]:
+        """``afresh``: in an interpreter that has imported nothing yet, which takes several times as long."""
+        if afresh:
+            return subprocess.run(
+                [*self.command, *args],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=HANG_S,
+                check=False,
+            )
+        with self.start(*args) as process:
+            out, err = process.communicate(HANG_S)
+        return subprocess.CompletedProcess([*self.command, *args], process.returncode, out, err)
 
     def call(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The same in this process, where a command need not be started first: for one refusal of many kinds."""
@@ -45,20 +58,19 @@ class CommandLine:
         return subprocess.CompletedProcess([*self.command, *args], code, out.getvalue(), err.getvalue())
 
     @contextmanager
-    def start(self, *args: str) -> Iterator[subprocess.Popen[str]]:
+    def start(self, *args: str, afresh: bool = False) -> Iterator[Forked | subprocess.Popen[str]]:
         """In a process group of its own, as a shell would."""
-        with subprocess.Popen(
-            [*self.command, *args],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        ) as process:
+        with self._afresh(args) if afresh else Forked(self.starter, args, self.environment) as process:
             try:
                 yield process
             finally:
                 process.kill()
+
+    def _afresh(self, args: tuple[str, ...]) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [*self.command, *args], env=self.environment, stdout=pipe, stderr=pipe, text=True, process_group=0
+        )
 
     @contextmanager
     def simulator(self, *options: str) -> Iterator[str]:
@@ -70,8 +82,10 @@ class CommandLine:
 
 
 @pytest.fixture(scope="session")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    return CommandLine(tmp_path_factory.mktemp("hidden"))
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    commands = CommandLine(tmp_path_factory.mktemp("hidden"))
+    yield commands
+    commands.starter.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import time
 from decimal import Decimal
 from urllib.request import Request, urlopen
 
 import pytest
+from cli.forked import Forked
 from rich.cells import cell_len
 
 # Long after anything should have happened; only a hang comes this far.
@@ -34,7 +34,7 @@ def test_a_simulator_of_its_own_is_asked_with_sim(cli):
 
 
 def test_tickers_are_json_lines_in_the_order_asked_when_piped(cli, base_url):
-    tickers = lines(cli.run("ticker", "KRW-ETH", "BTC-ETH", "KRW-BTC", "--base-url", base_url))
+    tickers = lines(cli.run("ticker", "KRW-ETH", "BTC-ETH", "KRW-BTC", "--base-url", base_url, afresh=True))
     assert [ticker["market"] for ticker in tickers] == ["KRW-ETH", "BTC-ETH", "KRW-BTC"]
     assert all(ticker["source"] == "REST" and ticker["age_ms"] >= 0 for ticker in tickers)
 
@@ -77,7 +77,7 @@ def on_a_terminal(cli, args: list[str], columns: int) -> tuple[str, int]:
     """What a terminal would have shown, and the exit code."""
     ours, theirs = pty.openpty()
     environment = {**cli.environment, "COLUMNS": str(columns), "LINES": "25", "TERM": "dumb"}  # rich wants both
-    with subprocess.Popen([*cli.command, *args], env=environment, stdout=theirs, stderr=theirs) as process:
+    with Forked(cli.starter, args, environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # how Linux says that nobody holds the other end any more
@@ -91,9 +91,7 @@ def test_who_waits_at_a_terminal_is_told_what_for_and_leaves_no_trace(cli):
     ours, theirs = pty.openpty()
     with (
         cli.simulator("--markets", "5", "--latency-ms", "3600000") as url,
-        subprocess.Popen(
-            [*cli.command, "ticker", "KRW-BTC", "--base-url", url], env=cli.environment, stderr=theirs
-        ) as process,
+        Forked(cli.starter, ["ticker", "KRW-BTC", "--base-url", url], cli.environment, stderr=theirs) as process,
     ):
         os.close(theirs)
         shown = b""
@@ -178,7 +176,7 @@ def told(done, message: str) -> None:
 
 
 def test_verbose_shows_the_traceback_of_a_failure_beside_its_line(cli):
-    done = cli.run("orderbook", "KRW-BTC", "--base-url", "http://127.0.0.1:1", "--verbose")
+    done = cli.run("orderbook", "KRW-BTC", "--base-url", "http://127.0.0.1:1", "--verbose", afresh=True)
     assert done.returncode == 1
     assert "marketpipe: could not connect to 127.0.0.1:1" in done.stderr
     assert "Traceback" in done.stderr
@@ -186,7 +184,8 @@ def test_verbose_shows_the_traceback_of_a_failure_beside_its_line(cli):
 
 @pytest.mark.parametrize("form", ["--json", "--table"])
 def test_a_reader_who_leaves_early_is_no_error(cli, base_url, form):
-    with cli.start("candles", "KRW-BTC", "--count", "1500", form, "--base-url", base_url) as process:
+    words = ["candles", "KRW-BTC", "--count", "1500", form, "--base-url", base_url]
+    with cli.start(*words, afresh=form == "--json") as process:
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(HANG_S) == 141
@@ -201,7 +200,7 @@ def connections(base_url: str) -> int:
 @pytest.mark.parametrize("args", [["ticker", "KRW-BTC"], ["candles", "KRW-BTC", "--count", "1000"]])
 def test_ctrl_c_in_the_middle_of_a_request_leaves_at_once_and_without_a_traceback(cli, args):
     with cli.simulator("--markets", "5", "--latency-ms", "3600000") as url:
-        with cli.start(*args, "--base-url", url) as process:
+        with cli.start(*args, "--base-url", url, afresh=args[0] == "ticker") as process:
             while connections(url) < 2:  # ours and its own
                 assert process.poll() is None
                 time.sleep(0.01)  # noqa: TID251 - it is another process that we wait for

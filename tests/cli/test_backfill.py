@@ -45,7 +45,7 @@ def test_bars_are_collected_and_the_second_time_nothing_is_asked(cli, base_url, 
     path = tmp_path / "new" / "folder" / "history.db"
     words = ["backfill", "KRW-BTC", "krw-eth,KRW-BTC", "--timeframe", "1m", "--timeframe", "1h", "--start", "9h",
              "--end", "2h", "--store", str(path), "--base-url", base_url]  # fmt: skip
-    done = cli.run(*words)
+    done = cli.run(*words, afresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].endswith(f", in {path}")
     asked = requests(base_url)

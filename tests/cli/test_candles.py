@@ -42,7 +42,8 @@ def test_a_wrong_option_is_a_usage_error_before_anything_is_started(args, messag
 @pytest.mark.socket
 def test_a_picture_or_a_page_is_drawn_and_its_path_is_printed(cli, base_url, tmp_path: Path):
     picture, page = tmp_path / "btc.png", tmp_path / "btc.html"
-    done = cli.run("candles", "krw-btc", "--timeframe", "5m", *DAY, "--plot", str(picture), "--base-url", base_url)
+    done = cli.run("candles", "krw-btc", "--timeframe", "5m", *DAY, "--plot", str(picture), "--base-url", base_url,
+                   afresh=True)  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{picture}\n", "")
     assert picture.read_bytes().startswith(PNG)
     looks = ["--zone", "Asia/Seoul", "--colors", "western"]

@@ -53,7 +53,7 @@ def with_a_hole(path: Path) -> None:
 
 def test_a_database_that_is_well_is_told_so_without_a_question(cli, base_url, path: Path):
     asked = requests(base_url)
-    done = cli.run(*words(path, base_url, "--table"))
+    done = cli.run(*words(path, base_url, "--table"), afresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].startswith(f"{path}: all is well: 2 series, 2,")
     series, more, verdict = lines_of(cli.run(*words(path, base_url)).stdout)

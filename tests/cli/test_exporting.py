@@ -51,7 +51,7 @@ def test_all_formats_have_the_same_bars_and_the_second_file_is_asked_of_nobody(c
     import pyarrow.parquet
 
     to = [*DAY, "--store", str(tmp_path / "x.db"), "--base-url", base_url]
-    done = cli.run("export", "KRW-BTC,krw-btc", "BTC-ETH", *to)
+    done = cli.run("export", "KRW-BTC,krw-btc", "BTC-ETH", *to, afresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["market"] for row in rows] == sorted((row["market"] for row in rows), key=["KRW-BTC", "BTC-ETH"].index)
@@ -63,7 +63,7 @@ def test_all_formats_have_the_same_bars_and_the_second_file_is_asked_of_nobody(c
     opens = [(row["market"], row["open_ms"]) for row in lines_of(lines.read_text())]
     assert opens == [(row["market"], int(row["open_ms"])) for row in rows]
     table = tmp_path / "bars.parquet"
-    assert cli.run("export", "KRW-BTC", "BTC-ETH", *to, "--output", str(table)).returncode == 0
+    assert cli.run("export", "KRW-BTC", "BTC-ETH", *to, "--output", str(table), afresh=True).returncode == 0
     columns = pyarrow.parquet.read_table(table).to_pydict()
     assert list(zip(columns["market"], columns["open_ms"], strict=True)) == opens
     assert columns["close"] == [Decimal(row["close"]) for row in rows]

@@ -131,3 +131,30 @@ def test_one_thing_is_no_plural():
 def test_a_span_is_told_in_utc_with_seconds_where_they_matter():
     assert figures.span(1_790_166_900_000, 1_790_170_500_000) == "2026-09-23 12:35 to 2026-09-23 13:35"
     assert figures.span(1_790_166_900_000, 1_790_166_901_000) == "2026-09-23 12:35:00 to 2026-09-23 12:35:01"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0, "0.0 %"), (0.00001, "0.1 %"), (0.5, "50.0 %"), (0.98765, "98.8 %"), (0.99999, "99.9 %"), (1, "100.0 %")],
+)
+def test_a_share_looks_whole_or_empty_only_if_it_is(fraction, text):
+    assert figures.share(fraction) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.00 ms"),
+        (0.000021, "0.02 ms"),
+        (0.0045, "4.5 ms"),
+        (0.127, "127 ms"),
+        (3.2, "3.20 s"),
+        (1234.5, "1,234.50 s"),
+    ],
+)
+def test_what_a_call_took_is_shown_in_the_unit_that_fits(seconds, text):
+    assert figures.took(seconds) == text
+
+
+def test_memory_is_shown_in_mebibytes():
+    assert figures.mebibytes(149_735_629) == "142.8 MiB"

@@ -70,7 +70,9 @@ def test_a_cost_is_told_in_requests_and_in_time_at_the_limit(requests, words):
 @pytest.mark.slow
 @pytest.mark.socket
 def test_a_stretch_that_nobody_asked_for_and_then_what_is_left_of_it(cli, base_url, tmp_path: Path):
-    done = cli.run("gaps", "krw-btc,KRW-BTC", "KRW-ETH", "--timeframe", "1m,1h", *DAY, "--base-url", base_url)
+    done = cli.run(
+        "gaps", "krw-btc,KRW-BTC", "KRW-ETH", "--timeframe", "1m,1h", *DAY, "--base-url", base_url, afresh=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     rows = lines_of(done.stdout)
     assert [(row["market"], row["timeframe"], row["pending"]) for row in rows] == [

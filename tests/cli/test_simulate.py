@@ -16,7 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.socket]
 
 
 def test_the_simulator_says_where_it_listens_answers_there_and_leaves_on_ctrl_c(cli):
-    with cli.start("sim", "--port", "0", "--markets", "5", "--seed", "3", "--window", "rolling") as process:
+    with cli.start(
+        "sim", "--port", "0", "--markets", "5", "--seed", "3", "--window", "rolling", afresh=True
+    ) as process:
         base_url = process.stdout.readline().removeprefix("simulator listening on ").strip()
         with urlopen(f"{base_url}/v1/ticker?markets=KRW-BTC", timeout=HANG_S) as reply:
             (row,) = json.load(reply)

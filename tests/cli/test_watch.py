@@ -99,7 +99,7 @@ def test_piped_each_event_is_a_line_of_json_and_there_are_as_many_as_wished(cli,
 @pytest.mark.slow
 @pytest.mark.socket
 def test_after_the_seconds_wished_it_leaves_by_itself(cli, base_url):
-    done = cli.run("watch", "krw-btc,KRW-ETH", "--for", "2", "--base-url", base_url)
+    done = cli.run("watch", "krw-btc,KRW-ETH", "--for", "2", "--base-url", base_url, afresh=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert {row["market"] for row in lines_of(done.stdout)} == {"KRW-BTC", "KRW-ETH"}
 
@@ -138,7 +138,7 @@ def test_a_lost_connection_is_a_gap_among_the_lines_and_no_trade_is_missing_or_d
 @pytest.mark.socket
 @pytest.mark.parametrize("form", ["--json", "--table"])
 def test_a_reader_who_leaves_early_is_no_error(cli, base_url, form):
-    with cli.start("watch", *NAMES, "--trades", form, "--base-url", base_url) as ours:
+    with cli.start("watch", *NAMES, "--trades", form, "--base-url", base_url, afresh=form == "--table") as ours:
         assert ours.stdout.readline()
         ours.stdout.close()
         assert ours.wait(HANG_S) == 141
@@ -149,7 +149,7 @@ def test_a_reader_who_leaves_early_is_no_error(cli, base_url, form):
 @pytest.mark.socket
 @pytest.mark.parametrize("args", [[], ["--trades"], ["--candles", "1s"]])
 def test_ctrl_c_leaves_at_once_and_without_a_traceback(cli, base_url, args):
-    with cli.start("watch", *NAMES, *args, "--base-url", base_url) as ours:
+    with cli.start("watch", *NAMES, *args, "--base-url", base_url, afresh=not args) as ours:
         assert ours.stdout.readline()
         os.killpg(ours.pid, signal.SIGINT)
         _, told = ours.communicate(timeout=HANG_S)
