@@ -110,9 +110,11 @@ async def test_lines_of_a_bad_day_are_short_and_hold_nothing_that_was_received(a
             StatusFault(status=418, body="Try again in 5 seconds", count=1),
             WsCloseFault(code=1006),
         ):
+            rig.sim.clear_faults()
             rig.sim.add_fault(fault)
             with trio.move_on_after(5):
                 await rig.market.get_candle(NAMES, "1m", count=200)  # each may fail
+                await rig.market.get_ticker(NAMES, max_age_s=0)
             await trio.sleep(20)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("marketpipe")]
     events = {record.event for record in caplog.records if record.name.startswith("marketpipe")}  # type: ignore[attr-defined]
