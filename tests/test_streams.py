@@ -746,3 +746,25 @@ async def test_bars_of_a_second_become_final_while_others_come_and_go(autojump_c
         assert {bar.open_ms for bar in true} <= told
         assert not list(over_the_limits(rig))
         nursery.cancel_scope.cancel()
+
+
+async def test_after_a_loss_only_bars_that_have_changed_are_read_again(autojump_clock):
+    """Whatever is quiet shows the same bar as before, so that hundreds of markets do not wait for each other."""
+    async with open_rig(streams=True, markets=120) as rig, trio.open_nursery() as nursery:
+        names = sorted(await rig.market.get_market())
+        log = Log()
+        nursery.start_soon(lambda: listen(rig.market, "candle", names, log, timeframe="1m"))
+        await trio.sleep(30)
+        before = len(rig.exchange.of(CandlesRequest))
+        lost_ms = rig.clock.now_ms()
+        rig.sim.add_fault(WsDropFault())
+        await trio.sleep(15)
+        traded = [
+            name for name in names if rig.sim.world.trades(name, lost_ms - 10_000, lost_ms + 15_000, rig.clock.now_ms())
+        ]
+        closed = {gap.market for _, gap in log.gaps if gap.repaired}
+        opened = {gap.market for _, gap in log.gaps}
+        assert opened
+        assert closed == opened
+        assert len(rig.exchange.of(CandlesRequest)) - before <= len(traded) + 20 < len(opened)
+        nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from marketpipe.actors.asker import Asker
-from marketpipe.actors.deduplicator import BarMessage, BarPage, Doubt, Forget, LiveBars, Proven
+from marketpipe.actors.deduplicator import BarMessage, BarPage, Cleared, Doubt, Forget, LiveBars, Proven
 from marketpipe.actors.desks import Tally
 from marketpipe.actors.hub import Hub
 from marketpipe.core import timeframes
@@ -21,7 +21,7 @@ from marketpipe.core.paging import candle_walk
 from marketpipe.core.topics import Frame, Topic
 from marketpipe.errors import ExchangeError, UnknownMarket
 from marketpipe.logs import fields, told
-from marketpipe.models import CandleState, Gap, Priority, Ticker
+from marketpipe.models import Candle, CandleState, Gap, Priority, Ticker
 
 __all__ = ["CandleDesk"]
 
@@ -44,11 +44,16 @@ class _Doubted:
     ``due_ms``: when it can be read, since what was doubted first has settled at the exchange. Every further doubt
     replaces it by another, with the earliest beginning. It is due no later for that, unless something was lost: where
     subscriptions change every second, bars of a second are doubted without end.
+
+    ``last``: the bar that was shown last, if that was before, so that all up to then is certain. What a subscription
+    shows first is the latest bar there is (reference/websocket-candle, 2026-09-22): if it is
+    this one, with the same volume, nothing was traded in between. None where that would prove nothing.
     """
 
     since_ms: int
     until_ms: int | None
     due_ms: int | None
+    last: Candle | None
 
 
 @attrs.define(eq=False)
@@ -65,6 +70,7 @@ class CandleDesk:
     _archive: Callable[[Piece], object] | None = None
     tally: Tally = attrs.field(factory=Tally, init=False)
     _shown: dict[Topic, int] = attrs.field(factory=dict, init=False)
+    _last: dict[Topic, Candle] = attrs.field(factory=dict, init=False)
     _gaps: dict[Topic, Gap] = attrs.field(factory=dict, init=False)
     _doubts: dict[Topic, _Doubted] = attrs.field(factory=dict, init=False)
     _verified: dict[Topic, int] = attrs.field(factory=dict, init=False)  # since when bars were not read a second time
@@ -89,17 +95,19 @@ class CandleDesk:
             self._need.set()
 
     def _doubt(self, topic: Topic, since_ms: int, until_ms: int | None = None) -> None:
-        held = self._doubts.get(topic)
+        held, last = self._doubts.get(topic), self._last.get(topic)
         due_ms = None if until_ms is None else until_ms + SETTLE_MS
         if held is not None:
-            since_ms = min(since_ms, held.since_ms)
+            since_ms, last = min(since_ms, held.since_ms), held.last
             due_ms = due_ms and (held.due_ms or due_ms)
-        self._doubts[topic] = _Doubted(since_ms, until_ms, due_ms)
+        elif last is not None and last.exchange_ms >= since_ms - UNSURE_MS:
+            last = None
+        self._doubts[topic] = _Doubted(since_ms, until_ms, due_ms, last)
 
     def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         candles = tuple(frame.value for frame in frames)
-        shown, back = self._shown, []
-        for candle in candles:
+        shown, back, same = self._shown, [], []
+        for frame, candle in zip(frames, candles, strict=True):
             topic = Topic.of_candle(candle)
             shown_ms = shown.get(topic)
             if shown_ms is None:
@@ -107,11 +115,31 @@ class CandleDesk:
             if shown_ms is None or not is_overtaken(candle.exchange_ms, shown_ms):
                 shown[topic] = candle.exchange_ms
             doubted = self._doubts.get(topic)
-            if doubted is not None and doubted.until_ms is None:
-                back.append(topic)
+            if doubted is not None:
+                if frame.snapshot and doubted.last is not None and _is_same(candle, doubted.last):
+                    same.append(topic)
+                else:  # from here on the last bar is no longer the one before
+                    self._doubts[topic] = attrs.evolve(doubted, last=None)
+                if doubted.until_ms is None:
+                    back.append(topic)
+            self._last[topic] = candle
         if back:  # later than anybody had waited for it
             self._read_what_is_doubted(back, self._exchange_ms())
         self._send(LiveBars(candles, read_s))
+        for topic in same:
+            self._clear(topic)
+
+    def _clear(self, topic: Topic) -> None:
+        """What a subscription shows first is what was shown last."""
+        doubted = self._doubts.pop(topic)
+        assert doubted.until_ms is not None
+        self._send(Cleared(topic, doubted.since_ms - UNSURE_MS, doubted.until_ms))
+        gap = self._gaps.pop(topic, None)
+        if gap is not None:
+            self.tally.repaired += 1
+            end_ms = max(gap.end_ms, self._exchange_ms())
+            proof = "the newest bar is the one that was shown before, with the same volume"
+            self._hub.tell(topic, [attrs.evolve(gap, end_ms=end_ms, repaired=True, proof=proof)])
 
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
         self.lost((topic,), start_ms, now_ms, cause)
@@ -141,7 +169,7 @@ class CandleDesk:
 
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         for topic in topics:
-            for held in (self._shown, self._gaps, self._doubts, self._verified):
+            for held in (self._shown, self._last, self._gaps, self._doubts, self._verified):
                 held.pop(topic, None)
         if topics:
             self._send(Forget(tuple(topics)))
@@ -281,6 +309,10 @@ def _settled(page: BarPage) -> Piece:
     # The walk may have ended with a page that lacked a row: that nothing is before its oldest bar is a conclusion.
     shown_ms = bars[0].open_ms if bars else end_ms
     return Piece(page.topic.market, timeframe, page.from_ms, end_ms, bars, shown_ms=shown_ms)
+
+
+def _is_same(one: Candle, other: Candle) -> bool:
+    return (one.open_ms, one.volume, one.quote_volume) == (other.open_ms, other.volume, other.quote_volume)
 
 
 def _begins_by(page: BarPage, ms: int) -> bool:

@@ -74,6 +74,15 @@ class Doubt:
 
 
 @attrs.frozen
+class Cleared:
+    """Nothing of ``topic`` was missed in ``[start_ms, end_ms)``, which was doubted."""
+
+    topic: Topic
+    start_ms: int
+    end_ms: int
+
+
+@attrs.frozen
 class Proven:
     """Every frame of ``topics`` up to ``exchange_ms`` was received, apart from doubts.
 
@@ -107,7 +116,7 @@ class Attach:
     attach: Callable[[tuple[Candle, ...]], None]
 
 
-BarMessage = LiveBars | BarPage | Doubt | Proven | Forget | Attach
+BarMessage = LiveBars | BarPage | Doubt | Cleared | Proven | Forget | Attach
 
 
 @attrs.frozen
@@ -213,6 +222,9 @@ class Deduplicator:
                 for topic in topics:
                     self._open(topic).doubt(start_ms, end_ms)
                 return 1 + len(topics)
+            case Cleared(topic, start_ms, end_ms):
+                self._tell(self._open(topic).cleared(start_ms, end_ms))
+                return 1
             case Forget(topics):
                 for topic in topics:
                     self._forget(topic)

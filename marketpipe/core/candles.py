@@ -159,7 +159,9 @@ class LiveSeries:
         for span in self._shown:
             known = _with(known, span)
         lasting = [start_ms for start_ms, end_ms in known if end_ms >= NO_END_MS]
-        shown_ms = self._opens[-self._keep] if len(self._opens) > self._keep else self._floor_ms
+        # What is held beyond what is kept, for a doubt, counts as let go: then it would have come before the doubt.
+        beyond = len(self._opens) - self._keep
+        shown_ms = self._held[self._opens[beyond - 1]].end_ms if beyond > 0 else self._floor_ms
         return max(timeframes.ceil(self.timeframe, lasting[0]), shown_ms) if lasting else None
 
     def live(self, reading: Candle) -> Sequence[Candle]:
@@ -198,6 +200,11 @@ class LiveSeries:
             doubted = _without(doubted, span)
         for span in doubted:
             self._doubted = _with(self._doubted, span)
+
+    def cleared(self, start_ms: int, end_ms: int) -> Sequence[Candle]:
+        """What was doubted in ``[start_ms, end_ms)`` turned out to be all there is: nothing was missed."""
+        self._doubted = _without(self._doubted, (start_ms - SETTLE_MS, end_ms))
+        return self._tell({}) if self._running else ()
 
     def proven(self, exchange_ms: int) -> Sequence[Candle]:
         """Every frame up to ``exchange_ms`` was received, apart from what is doubted."""

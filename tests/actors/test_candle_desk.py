@@ -15,7 +15,7 @@ from paper_streams import EPOCH_MS, Rest, asking, now_ms, ticker
 
 from marketpipe.actors import candle_desk
 from marketpipe.actors.candle_desk import CandleDesk
-from marketpipe.actors.deduplicator import BarMessage, BarPage, Deduplicator, Doubt, Forget, LiveBars, Proven
+from marketpipe.actors.deduplicator import BarMessage, BarPage, Cleared, Deduplicator, Doubt, Forget, LiveBars, Proven
 from marketpipe.actors.hub import Hub, Subscription
 from marketpipe.core import timeframes
 from marketpipe.core.history import Piece
@@ -71,8 +71,8 @@ class Bench:
         self.desk.lost(topics, now_ms(), now_ms(), cause)
         self.connection.cancel()
 
-    def take(self, *candles: Candle) -> None:
-        self.desk.take([Frame(candle, False) for candle in candles], trio.current_time())
+    def take(self, *candles: Candle, snapshot: bool = False) -> None:
+        self.desk.take([Frame(candle, snapshot) for candle in candles], trio.current_time())
 
     def told(self, kind: type[Any]) -> list[Any]:
         return [message for message in self.sent if isinstance(message, kind)]
@@ -244,6 +244,92 @@ async def test_what_is_doubted_anew_while_it_is_read_is_read_again(autojump_cloc
         await trio.sleep(7)
         assert bench.asked_s() == [63.0, 67.0]
         assert [page.read_ms for page in bench.told(BarPage)] == [at(67)]
+        assert bench.heard()[-1].repaired
+
+
+async def test_a_market_that_shows_the_same_bar_as_before_is_not_read_again(autojump_clock):
+    """What comes first is the latest bar there is: nothing was traded while the connection was away."""
+    async with at_work() as bench:
+        bench.connect(BTC, ETH)
+        shown = frame(BTC), frame(ETH)
+        bench.take(*shown)
+        await trio.sleep(10)
+        bench.lose(BTC, ETH)
+        await trio.sleep(100)
+        bench.connect(BTC, ETH)
+        bench.take(shown[0], attrs.evolve(shown[1], volume=shown[1].volume + 1), snapshot=True)
+        assert bench.told(Cleared) == [Cleared(BTC, at(10) - 2_000, at(110) + 2_000)]
+        [gap] = [event for event in bench.heard() if event.repaired]
+        assert (gap.market, gap.start_ms, gap.end_ms) == ("KRW-BTC", at(10), at(110))
+        assert gap.proof == "the newest bar is the one that was shown before, with the same volume"
+        assert (bench.desk.tally.gaps, bench.desk.tally.repaired) == (2, 1)
+        await trio.sleep(10)
+        assert [page.topic for page in bench.told(BarPage)] == [ETH]
+
+
+@pytest.mark.parametrize("change", [
+    {"volume": Decimal("99")},
+    {"quote_volume": Decimal("99")},
+    {"open_ms": timeframes.floor(M1, EPOCH_MS) + 2 * MINUTE_MS},
+])  # fmt: skip
+async def test_any_other_bar_is_read_again(autojump_clock, change):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        shown = frame(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        bench.lose(BTC)
+        await trio.sleep(100)
+        bench.connect(BTC)
+        bench.take(attrs.evolve(shown, **change), snapshot=True)
+        bench.take(shown, snapshot=True)  # too late: something has been shown since
+        await trio.sleep(10)
+        assert bench.told(Cleared) == []
+        assert len(bench.told(BarPage)) == 1
+
+
+async def test_the_same_bar_proves_nothing_if_it_was_shown_after_what_is_certain(autojump_clock):
+    """A frame of the bar before may have been kept from us while this one came."""
+    async with at_work() as bench:
+        bench.connect(BTC)
+        await trio.sleep(10)
+        shown = frame(BTC)
+        bench.take(shown)
+        bench.desk.lost((BTC,), at(11), now_ms(), "stalled")
+        bench.desk.subscribing([], [BTC], now_ms())
+        bench.take(shown, snapshot=True)
+        await trio.sleep(10)
+        assert bench.told(Cleared) == []
+        assert len(bench.told(BarPage)) == 1
+
+
+async def test_nor_if_it_is_no_snapshot(autojump_clock):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        shown = frame(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        bench.lose(BTC)
+        bench.connect(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        assert bench.told(Cleared) == []
+        assert len(bench.told(BarPage)) == 1
+
+
+async def test_a_snapshot_that_comes_before_the_subscription_is_told_clears_it_too(autojump_clock):
+    async with at_work() as bench:
+        bench.connect(BTC)
+        shown = frame(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        bench.lose(BTC)
+        await trio.sleep(10)
+        bench.take(shown, snapshot=True)
+        bench.nursery.start_soon(bench.desk.work)
+        await trio.sleep(10)
+        assert len(bench.told(Cleared)) == 1
+        assert bench.told(BarPage) == []
         assert bench.heard()[-1].repaired
 
 

@@ -52,6 +52,8 @@ def put(into: LiveSeries, given_: tuple[str, Any]) -> Sequence[Candle]:
         case "doubt", (start_ms, end_ms):
             into.doubt(start_ms, end_ms)
             return ()
+        case "cleared", (start_ms, end_ms):
+            return into.cleared(start_ms, end_ms)
         case _, exchange_ms:
             return into.proven(exchange_ms)
 
@@ -91,6 +93,14 @@ def test_any_order_repetition_and_split_of_the_same_readings_gives_the_same_seri
 def test_without_a_doubt_every_bar_is_final_in_the_end(ways: Any):
     given_ = [each for each in ways[1] if each[0] != "doubt"]
     assert {bar.state for bar in after([*given_, ("proven", FOREVER_MS)], ways[2]).bars} <= {FINAL}
+
+
+@given(two_ways(), moments, moments)
+def test_a_doubt_that_is_cleared_might_as_well_not_have_been(ways: Any, start_ms: int, end_ms: int):
+    given_ = [each for each in ways[1] if each[0] != "doubt"]
+    doubted = [("doubt", (start_ms, end_ms)), *given_, ("cleared", (start_ms, end_ms)), ("proven", FOREVER_MS)]
+    assert content(after(doubted, 50).bars) == content(after([*given_, ("proven", FOREVER_MS)], 50).bars)
+    assert {bar.state for bar in after(doubted, 50).bars} <= {FINAL}
 
 
 @given(st.lists(inputs, max_size=14), st.data(), keeps)

@@ -97,7 +97,8 @@ class Model:
         ]
         from_ms = (unknown[-1] + 1) * CELL_MS
         held = self.held()
-        shown_ms = held[-KEEP] if len(held) > KEEP else self.floor_ms
+        # Of what a doubt holds up, that which comes after the newest that is not shown.
+        shown_ms = held[-KEEP - 1] + MINUTE_MS if len(held) > KEEP else self.floor_ms
         return max(-(-from_ms // MINUTE_MS) * MINUTE_MS, shown_ms)
 
 
