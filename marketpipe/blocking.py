@@ -106,6 +106,8 @@ class BlockingSubscription(Generic[T]):
         try:
             return self._portal.call(take, timeout, undo=self._returned.append)
         except trio.ClosedResourceError:
+            if not self._closed.is_set():  # the end of the pipeline has closed it
+                raise self._portal.closed() from None
             raise ValueError("this subscription was closed while it was read") from None
 
     @property
@@ -175,6 +177,16 @@ def _submitted(
     return submit
 
 
+def _submitted_job(
+    verb: Callable[Concatenate[Client, P], Coroutine[Any, Any, Job]],
+) -> Callable[Concatenate[Submit, P], Future[BlockingJob]]:
+    @wraps(verb)
+    def submit(self: Submit, /, *args: P.args, **kwargs: P.kwargs) -> Future[BlockingJob]:
+        return self._begun(lambda client: verb(client, *args, **kwargs))
+
+    return submit
+
+
 class Submit:
     """The verbs as `concurrent.futures.Future`: begun at once, waited for by whoever wants.
 
@@ -192,6 +204,14 @@ class Submit:
     explain_candle = _submitted(Client.explain_candle)
     collection_summary = _submitted(Client.collection_summary)
     check_store = _submitted(Client.check_store)
+    start_backfill = _submitted_job(Client.start_backfill)
+    repair_store = _submitted_job(Client.repair_store)
+
+    def _begun(self, begin: Callable[[Client], Coroutine[Any, Any, Job]]) -> Future[BlockingJob]:
+        async def held(client: Client) -> BlockingJob:
+            return BlockingJob(await begin(client), self._portal)
+
+        return self._portal.submit(held, undo=lambda blocking: blocking._job.cancel())
 
 
 class BlockingClient:
@@ -523,7 +543,7 @@ class BlockingClient:
         async def begin(client: Client) -> Job:
             return await client.start_backfill(symbols, timeframe, start=start, end=end, priority=priority)
 
-        return BlockingJob(self._portal.call(begin, timeout), self._portal)
+        return BlockingJob(self._portal.call(begin, timeout, undo=Job.cancel), self._portal)
 
     def check_store(self, *, timeout: float | None = None) -> StoreCheck:
         """As `marketpipe.Client.check_store`."""
@@ -531,9 +551,11 @@ class BlockingClient:
 
     def repair_store(self, *, priority: Priority = Priority.LOW, timeout: float | None = None) -> BlockingJob:
         """As `marketpipe.Client.repair_store`."""
-        return BlockingJob(
-            self._portal.call(lambda client: client.repair_store(priority=priority), timeout), self._portal
-        )
+
+        async def begin(client: Client) -> Job:
+            return await client.repair_store(priority=priority)
+
+        return BlockingJob(self._portal.call(begin, timeout, undo=Job.cancel), self._portal)
 
     # -- streams ------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ the end, is answered with `PipelineClosed`: nobody waits for ever, and nobody se
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  # before anything is registered: see `_leave_at_exit`
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -34,6 +35,8 @@ Opener = Callable[[], AbstractAsyncContextManager[Client]]
 Verb = Callable[[Client], Awaitable[T]]
 
 CLOSED = "the pipeline has ended; connect() again to ask again"
+# Ending a loop takes milliseconds, unless the pipeline's thread waits for the one that ends it.
+LEAVE_S = 2.0
 # How long the interpreter's exit waits for a pipeline that was not closed: leaving takes under 2 s.
 EXIT_S = 5.0
 _END: Any = object()
@@ -56,12 +59,12 @@ class Portal:
         opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(opener, opened), name="marketpipe", daemon=True)
         self._thread.start()
-        atexit.register(self._leave, EXIT_S)
+        _leave_at_exit(self)
         try:
             opened.result()
         except BaseException:
             opened.cancel()  # whoever waited has been interrupted: then nobody is to open it
-            atexit.unregister(self._leave)
+            _open.pop(self, None)
             raise
 
     # -- for every thread -----------------------------------------------------------------------------------------
@@ -70,6 +73,11 @@ class Portal:
     def is_open(self) -> bool:
         """Whether it answers."""
         return self._pid == os.getpid() and self._thread.is_alive() and self._calls is not None
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process is a fork of the one that opened it, and has nothing to leave."""
+        return self._pid != os.getpid()
 
     def call(self, verb: Verb[T], timeout: float | None = None, *, undo: Callable[[T], None] | None = None) -> T:
         """Do ``verb`` in there and wait for it: its value, or what it raises.
@@ -93,7 +101,7 @@ class Portal:
 
         def begin() -> None:
             if self._calls is None:
-                _settle(future, outcome.Error(self._closed()))
+                _settle(future, outcome.Error(self.closed()))
             else:
                 self._calls.start_soon(self._answer, verb, future, scope, undo, name="call from another thread")
 
@@ -143,7 +151,6 @@ class Portal:
 
         Waits and raises as `call` does.
         """
-        self.refuse_own_thread()
         asked: trio.MemorySendChannel[Future[Any]]
         asked, asking = trio.open_memory_channel(1)
 
@@ -153,22 +160,31 @@ class Portal:
                     async for future in asking:
                         await self._answer(lambda _: anext(items, _END), future, trio.CancelScope(), None)
 
+        self.refuse_own_thread()
         served = self.submit(serve)
         try:
             while True:
+                self.refuse_own_thread()
                 future: Future[Any] = Future()
                 self._soon(lambda future=future: _hand_over(asked, future))  # type: ignore[misc]
                 wait((future, served), return_when=FIRST_COMPLETED)
                 if not future.done():
                     served.result()
-                    raise self._closed()
+                    raise self.closed()
                 item = future.result()
                 if item is _END:
                     return
                 yield item
         finally:
+            self._end(served)
+
+    def _end(self, served: Future[None]) -> None:
+        # Whoever forgets a loop leaves its end to the garbage collector, which runs in any thread, also in the
+        # pipeline's own; and a fork has a copy of the loop, and nobody to wait for.
+        if not self.is_foreign:
             served.cancel()
-            wait((served,))
+            if threading.get_ident() != self._thread.ident:
+                wait((served,), LEAVE_S)
 
     def refuse_own_thread(self) -> None:
         """``RuntimeError`` in the pipeline's own thread: whoever waits there waits for itself."""
@@ -189,20 +205,20 @@ class Portal:
 
     def signal_end(self) -> None:
         """As `close`, without waiting."""
-        if self._pid == os.getpid():
+        if not self.is_foreign:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._stop.set)
 
     def _leave(self, within_s: float | None = None) -> None:
-        if self._pid != os.getpid():
+        if self.is_foreign:
             return
         self.signal_end()
         if threading.get_ident() != self._thread.ident:
             self._thread.join(within_s)
-        atexit.unregister(self._leave)
+        _open.pop(self, None)
 
     def _soon(self, function: Callable[[], object]) -> None:
-        if self._pid != os.getpid():
+        if self.is_foreign:
             raise RuntimeError(
                 f"this client was opened by process {self._pid}, and process {os.getpid()} is a fork of it, which has"
                 " no such pipeline: connect() there"
@@ -210,7 +226,7 @@ class Portal:
         try:
             self._token.run_sync_soon(function)
         except trio.RunFinishedError:
-            raise self._closed() from self._crash
+            raise self.closed() from self._crash
 
     def _cancel(self, scope: trio.CancelScope) -> None:
         with suppress(trio.RunFinishedError):
@@ -239,7 +255,7 @@ class Portal:
     async def _answer(
         self, verb: Verb[T], future: Future[T], scope: trio.CancelScope, undo: Callable[[T], None] | None
     ) -> None:
-        answer: outcome.Value[T] | outcome.Error = outcome.Error(self._closed())
+        answer: outcome.Value[T] | outcome.Error = outcome.Error(self.closed())
         try:
             with scope:
                 answer = outcome.Value(await verb(self._client))
@@ -249,8 +265,30 @@ class Portal:
             if not _settle(future, answer) and undo is not None and isinstance(answer, outcome.Value):
                 undo(answer.value)
 
-    def _closed(self) -> PipelineClosed:
+    def closed(self) -> PipelineClosed:
+        """What whoever asks after the end is told."""
         return PipelineClosed(CLOSED)
+
+
+# What the interpreter's exit has to leave.
+_open: dict[Portal, None] = {}
+_is_registered = False
+
+
+def _leave_at_exit(portal: Portal) -> None:
+    global _is_registered
+    _open[portal] = None
+    if not _is_registered:
+        # Threads that are no daemons are joined before `atexit` is asked, and one of them may wait for a stream: the
+        # pipeline must have ended by then. `concurrent.futures.thread` joins its own the same way; what was registered
+        # last is called first, so it must have been imported.
+        getattr(threading, "_register_atexit", atexit.register)(_leave_all)
+        _is_registered = True
+
+
+def _leave_all() -> None:
+    for portal in tuple(_open):
+        portal._leave(EXIT_S)
 
 
 class Held(Generic[T]):
@@ -263,7 +301,9 @@ class Held(Generic[T]):
         self._left = left
 
     def leave(self) -> None:
-        """Leave it, and wait until that is done. Nothing happens if it was left, or the pipeline was."""
+        """Leave it, and wait until that is done. Nothing happens if it was left, or the pipeline was; or in a fork."""
+        if self._portal.is_foreign:
+            return
         self._portal.refuse_own_thread()
         with suppress(PipelineClosed):
             if not self._left.done():

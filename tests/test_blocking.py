@@ -20,7 +20,7 @@ from from_threads import HANG_S, until
 from rig import open_rig
 
 import marketpipe as mp
-from marketpipe import Client, Gap, StoreError, UnknownMarket
+from marketpipe import Client, Gap, Job, JobState, StoreError, UnknownMarket
 from marketpipe.blocking import BlockingClient, BlockingJob, BlockingSubscription, Submit
 from marketpipe.errors import PipelineClosed, PipelineCrashed
 
@@ -170,6 +170,27 @@ class TestFutures:
             if not name.startswith("_"):
                 assert submit.__name__ == name
                 assert inspect.signature(submit) == inspect.signature(getattr(Client, name))
+
+    def test_a_collection_can_be_begun_without_waiting_too(self, market):
+        job = market.submit.start_backfill("KRW-BTC", start=minute_ms(market) - 60 * MINUTE_MS).result(HANG_S)
+        assert isinstance(job, BlockingJob)
+        assert job.wait(HANG_S).state is JobState.DONE
+        assert market.submit.repair_store().result(HANG_S).wait(HANG_S).state is JobState.DONE
+
+    def test_a_collection_that_nobody_waited_for_is_cancelled(self, market):
+        taken: list[Job] = []
+        waiting: list[Future[BlockingJob]] = []
+        known = threading.Event()
+
+        async def too_late(client: Client) -> Job:
+            await trio.to_thread.run_sync(known.wait)
+            taken.append(await client.start_backfill("KRW-BTC", start=0))
+            assert waiting[0].cancel()
+            return taken[0]
+
+        waiting.append(market.submit._begun(too_late))
+        known.set()
+        until(lambda: taken and taken[0].is_over)
 
     def test_one_that_is_cancelled_gives_the_question_up(self, over):
         over.options["latency_s"] = 1.0
@@ -397,6 +418,53 @@ class TestEnd:
         with pytest.raises(RuntimeError, match="own thread"):
             market._portal.call_sync(lambda _: trades.close())
         trades.close()
+
+    @pytest.mark.parametrize("begin", [
+        lambda market: market.iterate_candle("KRW-BTC", start=minute_ms(market) - 60 * MINUTE_MS),
+        lambda market: market.start_backfill("KRW-BTC", start=minute_ms(market) - 60 * MINUTE_MS).progress(),
+    ])  # fmt: skip
+    def test_a_loop_that_the_garbage_collector_collects_in_its_own_thread_does_not_hold_it_up(self, market, begin):
+        """Whoever forgets a loop in a cycle, as every kept traceback is one, leaves its end to any thread."""
+        forgotten = begin(market)
+        next(forgotten)
+        held = [forgotten]
+        held.append(held)
+        market._portal.call_sync(lambda _: forgotten.close())
+        assert market.get_ticker("KRW-BTC", timeout=HANG_S).market == "KRW-BTC"
+
+    def test_a_reader_that_was_woken_when_the_pipeline_ended_is_told_so(self, market):
+        """A value has woken it already, and the end closes the subscription first."""
+        with market.stream_trade("KRW-BTC") as trades:
+            market._portal.call_sync(lambda _: trades._held.value.close())
+            with pytest.raises(PipelineClosed):
+                trades.receive()
+        with pytest.raises(ValueError, match="was closed"):
+            trades.receive()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_fork_leaves_what_it_was_in_the_middle_of(self, market):
+        def child(report: Any) -> None:
+            events.__exit__(None, None, None)
+            bars.close()
+            progress.close()
+            market.close()
+            report.send("left")
+
+        job = market.start_backfill("KRW-BTC", start=minute_ms(market) - 600 * MINUTE_MS)
+        with market.stream_trade("KRW-BTC") as events:
+            bars = market.iterate_candle("KRW-BTC", start=minute_ms(market) - 60 * MINUTE_MS)
+            next(bars)
+            progress = job.progress()
+            next(progress)
+            ours, theirs = multiprocessing.Pipe()
+            process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
+            process.start()
+            assert ours.poll(HANG_S)
+            assert ours.recv() == "left"
+            process.join(HANG_S)
+            assert process.exitcode == 0
+            assert next(events).market == "KRW-BTC"
+        assert list(progress)[-1].state is JobState.DONE
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_a_fork_is_refused_in_words(self, market):

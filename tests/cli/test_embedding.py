@@ -30,6 +30,16 @@ threading.Thread(target=listen, daemon=True).start()
 """
 
 
+# Such threads are joined before the interpreter asks anybody to clean up.
+WORKERS = (
+    LISTENER.replace("daemon=True", "daemon=False")
+    + """
+from concurrent.futures import ThreadPoolExecutor
+ThreadPoolExecutor(1).submit(listen)
+"""
+)
+
+
 def program(url: str, rest: str) -> list[str]:
     return [sys.executable, "-W", "error", "-c", PROGRAM.format(url=url, rest=rest)]
 
@@ -44,6 +54,7 @@ class TestProcess:
             "",
             "stream = market.stream_trade('KRW-BTC'); next(stream)",
             LISTENER,
+            WORKERS,
         ],
     )
     def test_the_interpreter_exits_whether_it_was_closed_or_not(self, base_url, rest):
