@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo sim test lint format type cov bench conformance soak fuzz audit constraints clean
+.PHONY: help demo sim test lint format type cov bench conformance soak endure fuzz audit constraints clean
 
 help:
 	@echo "make demo         everything at once, against a simulated exchange on this machine"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench        benchmarks against a simulator in its own process"
 	@echo "make conformance  ccxt, pyupbit, cryptofeed and upbit-sdk against the simulator, each in an environment of its own"
 	@echo "make soak         a long run against everything that can go wrong: HOURS=1, or MINUTES=2; the report: bench/results/soak"
+	@echo "make endure       DAYS=30 of market in virtual time, over the end of a year; the report: bench/results/endurance.json"
 	@echo "make fuzz         damaged messages to everything that decodes them, for SECONDS=60"
 	@echo "make audit        known holes of what constraints.txt names; it asks for advisories, so it needs the network"
 	@echo "make constraints  write constraints.txt anew, from the newest versions that pyproject.toml allows"
@@ -60,7 +61,7 @@ sim: $(VENV)/.installed
 # Two workers: more of them would measure each other's simulators. What is compiled is kept, wherever that is forbidden:
 # some hundred processes are started, and the rewritten asserts of each file are most of the time of collecting it.
 test: $(VENV)/.installed-dev
-	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile $(ARGS)
+	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -89,6 +90,10 @@ bench: $(VENV)/.installed-dev
 # Without a length: two minutes. The last line is the verdict; ARGS="--seed 8 --out elsewhere".
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),0) --hours $(or $(HOURS),0) $(ARGS)
+
+# A line for each day, and the verdict; ARGS="--seed 8".
+endure: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.endurance --days $(or $(DAYS),30) $(ARGS)
 
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.conformance $(ARGS)

@@ -86,13 +86,14 @@ class _Journey:
 class SimExchange:
     """A simulated Upbit that lives in the time of ``clock``.
 
-    The same seed, clock and order of requests give the same answers, delays and faults.
+    The same seed, clock and order of requests give the same answers, delays and faults. ``world`` is shown instead of
+    the one that ``config`` describes.
     """
 
-    def __init__(self, config: SimConfig, clock: Clock) -> None:
+    def __init__(self, config: SimConfig, clock: Clock, world: World | None = None) -> None:
         self.config = config
         self.clock = clock
-        self.world = World(config.seed, config.markets)
+        self.world = World(config.seed, config.markets) if world is None else world
         self.connections_open = 0
         self.connections_total = 0
         self._options = quotation.Options(**{name: getattr(config, name) for name in _HABITS})

@@ -125,6 +125,8 @@ class OrderbookFeed(Feed):
         return self._world.next_orderbook_ms(self.code, after_ms)
 
     def _say(self, at_ms: int) -> Iterable[Message]:
+        if not self._world.is_listed(self.code, at_ms):
+            return ()
         book = self._world.orderbook(self.code, at_ms, self._level)
         return (self._frame(book, at_ms, "REALTIME"),) if book.changed_ms == at_ms else ()
 
@@ -153,7 +155,10 @@ class _GridFeed(Feed):
         return self._grid.after(stored_ms(self._world.next_trade_ms(self.code, known_ms), phase_ms))
 
     def _say(self, at_ms: int) -> Iterable[Message]:
-        return self._show(seen_ms(at_ms, self._market.phase_ms), at_ms, at_ms - self._grid.period_ms, "REALTIME")
+        known_ms = seen_ms(at_ms, self._market.phase_ms)
+        if not self._world.is_listed(self.code, known_ms):
+            return ()
+        return self._show(known_ms, at_ms, at_ms - self._grid.period_ms, "REALTIME")
 
     @abstractmethod
     def _show(self, known_ms: int, at_ms: int, since_ms: int, shown: Shown) -> list[Message]:
@@ -238,9 +243,11 @@ class TradeFeed(Feed):
         return plan
 
     def _sendings(self, start_ms: int, end_ms: int) -> Iterator[_Sending]:
-        if not self._world.is_listed(self.code, end_ms):
+        first_ms = start_ms - LONGEST_WAIT_MS - LONGEST_LAG_MS
+        known_ms = self._world.last_listed_ms(self.code, end_ms)
+        if known_ms is None or known_ms < first_ms:
             return
-        deals = self._world.trades(self.code, start_ms - LONGEST_WAIT_MS - LONGEST_LAG_MS, end_ms, end_ms)
+        deals = self._world.trades(self.code, first_ms, end_ms, known_ms)
         for deal, sent_ms in self._times.sent(deals):
             if start_ms <= sent_ms < end_ms:
                 yield _Sending(sent_ms, deal, sent_ms)
@@ -253,8 +260,10 @@ class TradeFeed(Feed):
         return dict(self._times.sent(recent))[deal]
 
     def _frame(self, deal: Deal, sent_ms: int, at_ms: int, shown: Shown) -> Message:
-        book = self._world.orderbook(self.code, sent_ms)
-        close = self._previous_close(deal.at_ms - deal.at_ms % DAY_MS, sent_ms)
+        # The last trades before a delisting go out after it.
+        known_ms = self._world.last_listed_ms(self.code, sent_ms) or sent_ms
+        book = self._world.orderbook(self.code, known_ms)
+        close = self._previous_close(deal.at_ms - deal.at_ms % DAY_MS, known_ms)
         return self._message(at_ms, lambda simple: trade_frame(deal, book, close, sent_ms, shown, simple=simple))
 
     def _previous_close(self, day_ms: int, now_ms: int) -> int:

@@ -141,72 +141,105 @@ class Tape:
         return high, min(chain(self.lows[inner:outer], head, tail))
 
 
+@attrs.frozen(eq=False)
+class _Motion:
+    """What tapes have in common however far their prices reach: `Tape` says what it is; ``path`` is one day long."""
+
+    times: array[int]
+    sizes: array[int]
+    buys: bytes
+    starts: list[int]
+    size_sums: array[int]
+    bought_sums: array[int]
+    path: Sequence[int] = ()
+
+
 def make_tape(times: Sequence[int], offsets: Sequence[int], sizes: Sequence[int], buys: Sequence[int]) -> Tape:
     """The tape of these trades; ``times`` are milliseconds of the day, ascending."""
-    count = len(times)
-    highs, lows = [-NOWHERE] * MINUTES, [NOWHERE] * MINUTES
-    starts: list[int] = []
-    for minute in sorted({at // MINUTE_MS for at in times}):
-        first = bisect_left(times, minute * MINUTE_MS)
-        span = offsets[first : bisect_left(times, (minute + 1) * MINUTE_MS, first)]
-        highs[minute], lows[minute] = max(span), min(span)
-        starts += [first] * (minute + 1 - len(starts))
-    starts += [count] * (MINUTES - len(starts))
-    values = list(map(mul, offsets, sizes))
-    bought = list(map(mul, buys, sizes))
-    return Tape(
-        count=count,
-        times=array("i", times) + array("i", [at + DAY_MS for at in times]),
-        offsets=array("i", offsets) * 2,
-        sizes=array("i", sizes) * 2,
-        buys=bytes(buys) * 2,
-        starts=[*starts, *(start + count for start in starts), 2 * count],
-        highs=highs * 2,
-        lows=lows * 2,
-        size_sums=array("q", accumulate(chain(sizes, sizes), initial=0)),
-        bought_sums=array("q", accumulate(chain(bought, bought), initial=0)),
-        value_sums=array("q", accumulate(chain(values, values), initial=0)),
-        high=max(offsets, default=-NOWHERE),
-        low=min(offsets, default=NOWHERE),
-    )
+    return _tape(_motion(times, sizes, buys), offsets)
 
 
 @lru_cache(maxsize=256)
 def drawn_tape(seed: int, activity: Activity, index: int, amplitude: int) -> Tape:
     """Tape ``index`` of an activity, its prices within ``amplitude`` steps of the level (one more for buyers)."""
-    times, path, sizes, buys = _motion(seed, activity, index)
+    motion = _drawn_motion(seed, activity, index)
     # A taker who buys pays the ask, a step above what a seller gets.
-    offsets = [(point * amplitude >> PATH_BITS) + buy for point, buy in zip(path, buys, strict=True)]
-    return make_tape(times, offsets, sizes, buys)
+    buys = motion.buys[: len(motion.path)]
+    return _tape(motion, [(point * amplitude >> PATH_BITS) + buy for point, buy in zip(motion.path, buys, strict=True)])
+
+
+def _motion(times: Sequence[int], sizes: Sequence[int], buys: Sequence[int], path: Sequence[int] = ()) -> _Motion:
+    count = len(times)
+    starts = [bisect_left(times, minute_ms) for minute_ms in range(0, DAY_MS, MINUTE_MS)] if count else [0] * MINUTES
+    bought = list(map(mul, buys, sizes))
+    return _Motion(
+        times=array("i", [*times, *[at + DAY_MS for at in times]]),
+        sizes=array("i", sizes) * 2,
+        buys=bytes(buys) * 2,
+        starts=[*starts, *(start + count for start in starts), 2 * count],
+        size_sums=_twice_summed(sizes),
+        bought_sums=_twice_summed(bought),
+        path=path,
+    )
+
+
+def _tape(motion: _Motion, offsets: Sequence[int]) -> Tape:
+    highs, lows = [-NOWHERE] * MINUTES, [NOWHERE] * MINUTES
+    for minute, (first, end) in enumerate(pairwise(motion.starts[: MINUTES + 1])):
+        if first < end:
+            span = offsets[first:end]
+            highs[minute], lows[minute] = max(span), min(span)
+    return Tape(
+        count=len(offsets),
+        times=motion.times,
+        offsets=array("i", offsets) * 2,
+        sizes=motion.sizes,
+        buys=motion.buys,
+        starts=motion.starts,
+        highs=highs * 2,
+        lows=lows * 2,
+        size_sums=motion.size_sums,
+        bought_sums=motion.bought_sums,
+        value_sums=_twice_summed(list(map(mul, offsets, motion.sizes))),
+        high=max(highs),
+        low=min(lows),
+    )
+
+
+def _twice_summed(values: Sequence[int]) -> array[int]:
+    once = list(accumulate(values, initial=0))
+    total = once[-1]
+    return array("q", once + [total + part for part in once[1:]])
 
 
 @lru_cache(maxsize=32)
-def _motion(seed: int, activity: Activity, index: int) -> tuple[array[int], array[int], array[int], bytes]:
+def _drawn_motion(seed: int, activity: Activity, index: int) -> _Motion:
     count = activity.trades[index]
     key = (seed, activity.name, index)
     moves = words(count, *key, "moves")
     shapes = words(count, *key, "shapes")
-    sizes = array("i", [(16 + shape % 241) * SIZE_FACTORS[shape >> 29] for shape in shapes])
-    buys = bytes([move >> 7 & 1 for move in moves])
-    return array("i", _moments(count, shapes, key)), array("i", _bridge(moves)), sizes, buys
+    sizes = [(16 + shape % 241) * SIZE_FACTORS[shape >> 29] for shape in shapes]
+    buys = [move >> 7 & 1 for move in moves]
+    return _motion(_moments(count, shapes, key), sizes, buys, _bridge(moves))
 
 
 def _moments(count: int, shapes: Sequence[int], key: tuple[object, ...]) -> list[int]:
     # Every minute has one of 4096 tickets for sure and the rest are drawn: bursts, but no dead minute on a deep tape.
-    tickets = [*range(MINUTES), *(ticket % MINUTES for ticket in words(4_096 - MINUTES, *key, "bursts"))]
-    times = sorted(tickets[at & 4_095] * MINUTE_MS + (at >> 12) % MINUTE_MS for at in words(count, *key, "times"))
-    for i in range(1, count):
+    tickets = [*range(MINUTES), *[ticket % MINUTES for ticket in words(4_096 - MINUTES, *key, "bursts")]]
+    times = [tickets[at & 4_095] * MINUTE_MS + (at >> 12) % MINUTE_MS for at in words(count, *key, "times")]
+    times.sort()
+    for i, shape in enumerate(shapes):
         # One order that fills several others trades several times in one millisecond.
-        if not shapes[i] & 0xF00:
+        if not shape & 0xF00 and i:
             times[i] = times[i - 1]
     return times
 
 
 def _bridge(moves: Sequence[int]) -> list[int]:
-    walk = list(accumulate(2 * (move & 0xFF) - 255 for move in moves))
+    walk = list(accumulate([2 * (move & 0xFF) - 255 for move in moves]))
     if not walk:
         return []
     drift, count = walk[-1], len(walk)
-    loop = [point - drift * (i + 1) // count for i, point in enumerate(walk)]
-    peak = max(1, *map(abs, loop))
+    loop = [point - drift * i // count for i, point in enumerate(walk, 1)]
+    peak = max(1, max(loop), -min(loop))
     return [(point << PATH_BITS) // peak for point in loop]

@@ -9,7 +9,9 @@ Values here are for reading and comparing; `quotation` writes them the way the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from copy import copy
 from itertools import islice, takewhile
 
 import attrs
@@ -67,15 +69,31 @@ class _Cached:
 class World:
     """``markets`` markets drawn from ``seed``; no trades in ``holes`` (pairs of epoch milliseconds, half-open).
 
+    ``absences`` are holes of single markets, by code, in which they are not listed either: delisted when one begins,
+    and listed again, with their history, when it ends. One that covers a market's listing puts it off.
+
     Times in queries are epoch milliseconds. A code that is not listed, or not yet, is a ``KeyError``.
     """
 
-    def __init__(self, seed: int = 7, markets: int = 855, holes: Iterable[Span] = ()) -> None:
+    def __init__(
+        self,
+        seed: int = 7,
+        markets: int = 855,
+        holes: Iterable[Span] = (),
+        absences: Mapping[str, Iterable[Span]] | None = None,
+    ) -> None:
         if markets < 1:
             raise ValueError(f"markets must be at least 1, was {markets!r}")
         self.seed = seed
         self.holes = _joined(holes)
-        self._histories = {market.code: History(seed, market, self.holes) for market in universe(seed, markets)}
+        self._absences = {code: _joined(spans) for code, spans in (absences or {}).items()}
+        self._histories = {
+            market.code: History(seed, market, _joined([*self.holes, *self._absences.get(market.code, ())]))
+            for market in universe(seed, markets)
+        }
+        unknown = sorted(self._absences.keys() - self._histories.keys())
+        if unknown:
+            raise ValueError(f"absences must be of markets there are, were of {', '.join(unknown)}")
         self.markets = tuple(self._histories)
         self._shuffled = sorted(self.markets, key=lambda code: draw(1 << 32, seed, code, "order"))
         self._summaries: dict[str, _Cached] = {}
@@ -102,12 +120,27 @@ class World:
 
     def listed(self, now_ms: int) -> list[str]:
         """The codes listed at ``now_ms``, in the exchange's arbitrary order."""
-        return [code for code in self._shuffled if self._histories[code].opening_ms <= now_ms]
+        return [code for code in self._shuffled if self.is_listed(code, now_ms)]
 
     def is_listed(self, code: str, now_ms: int) -> bool:
         """Whether ``code`` can be asked for at ``now_ms``."""
         history = self._histories.get(code)
-        return history is not None and history.opening_ms <= now_ms
+        if history is None or history.opening_ms > now_ms:
+            return False
+        return code not in self._absences or self._absence(code, now_ms) is None
+
+    def last_listed_ms(self, code: str, now_ms: int) -> int | None:
+        """The last moment, ``now_ms`` or before it, at which ``code`` was listed; None if it never was."""
+        absence = self._absence(code, now_ms)
+        last_ms = now_ms if absence is None else absence[0] - 1
+        return last_ms if self._histories[code].opening_ms <= last_ms else None
+
+    def in_hindsight(self) -> World:
+        """The same market, of which everything that has happened can be asked for, also while it is not listed."""
+        world = copy(self)
+        world._absences = {}
+        world._summaries, world._year, world._books = {}, {}, {}
+        return world
 
     def market(self, code: str) -> SimMarket:
         """What the market is like."""
@@ -143,12 +176,7 @@ class World:
 
     def previous_close(self, code: str, day_ms: int, now_ms: int) -> int:
         """The last price before the day beginning at ``day_ms``; on the first day, its first price."""
-        history = self._listed(code, now_ms)
-        last = history.last(day_ms)
-        if last is not None:
-            return last.price
-        first_day = history.day(history.first_day)
-        return first_day.price(first_day.first)
+        return _previous_close(self._listed(code, now_ms), day_ms)
 
     def ticker(self, code: str, now_ms: int) -> Summary:
         """The market's summary; one object for as long as it does not change."""
@@ -187,6 +215,11 @@ class World:
             self._books[code, level] = book
         return book
 
+    def _absence(self, code: str, at_ms: int) -> Span | None:
+        spans = self._absences.get(code, ())
+        place = bisect_right(spans, at_ms, key=lambda span: span[0]) - 1
+        return spans[place] if place >= 0 and at_ms < spans[place][1] else None
+
     def _listed(self, code: str, now_ms: int) -> History:
         if not self.is_listed(code, now_ms):
             raise KeyError(code)
@@ -202,7 +235,7 @@ class World:
     def _summary(self, history: History, last: Deal, as_of_ms: int) -> Summary:
         midnight_ms, end_ms = as_of_ms - as_of_ms % DAY_MS, as_of_ms + 1
         code, today = history.market.code, midnight_ms // DAY_MS
-        previous = self.previous_close(code, midnight_ms, as_of_ms)
+        previous = _previous_close(history, midnight_ms)
         bar = next(history.bars(Timeframe.D1, end_ms, end_ms), None)
         if bar is None or bar.open_ms < midnight_ms:
             bar = Bar(midnight_ms, previous, previous, previous, previous, 0, 0, 0)
@@ -236,6 +269,14 @@ def _last(history: History, at_ms: int) -> Deal:
     if last is None:
         raise AssertionError(f"{history.market.code} has never traded at {at_ms}")
     return last
+
+
+def _previous_close(history: History, day_ms: int) -> int:
+    last = history.last(day_ms)
+    if last is not None:
+        return last.price
+    first_day = history.day(history.first_day)
+    return first_day.price(first_day.first)
 
 
 def _with_today(year: Extremes | None, bar: Bar, today: int) -> Extremes:

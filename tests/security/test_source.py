@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from store.paper_store import EVER, M1, MARKET, bar, full, opened, opens
 from marketpipe.core.history import Piece
 
 PACKAGE = Path(__file__).parents[2] / "marketpipe"
-SOURCES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
 
 # Modules that turn bytes from outside into whatever those bytes say.
 FOREIGN = {"dill", "marshal", "pickle", "shelve", "telnetlib", "xml", "yaml"}
@@ -22,8 +22,13 @@ LENIENT = {"CERT_NONE", "_create_unverified_context", "wrap_socket"}
 SENTENCES = {"execute", "executemany", "executescript", "query"}
 
 
+@cache
+def sources() -> dict[str, ast.AST]:
+    return {str(path.relative_to(PACKAGE)): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
+
+
 def nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
-    for name, tree in SOURCES.items():
+    for name, tree in sources().items():
         yield from ((name, node) for node in ast.walk(tree) if isinstance(node, kind))
 
 
@@ -123,7 +128,7 @@ def test_the_search_finds_the_sentences_of_the_store():
 def test_every_sentence_of_sql_is_put_together_from_constants():
     bad = []
     for name, sentence in executed():
-        known = constants(SOURCES[name])
+        known = constants(sources()[name])
         for piece in put_in(sentence):
             names = {node.id for node in ast.walk(piece) if isinstance(node, ast.Name)}
             bad += [place(name, piece) for each in names - known if (name, each) not in CHECKED]
@@ -144,7 +149,7 @@ def test_no_text_of_sql_takes_in_a_value_where_it_is_made():
             or words[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE")
         ):
             continue
-        known = constants(SOURCES[name])
+        known = constants(sources()[name])
         for part in node.values:
             names = {inner.id for inner in ast.walk(part) if isinstance(inner, ast.Name)}
             bad += [place(name, node) for each in names - known if (name, each) not in CHECKED]
