@@ -8,6 +8,7 @@ answers in the order of the question. It has no policy of its own, and no timeou
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -44,7 +45,7 @@ from marketpipe.errors import ExchangeError, MarketPipeError, PipelineClosed, Un
 from marketpipe.listening import Listening
 from marketpipe.models import Batch, Candle, CandleSeries, Market, Orderbook, Priority, Ticker, Trade
 from marketpipe.reporting import Reporter
-from marketpipe.status import Status
+from marketpipe.status import CandleAnswers, Status
 
 __all__ = ["Client"]
 
@@ -87,6 +88,7 @@ class Client:
     _collected: Collected | None = None
     _backfill: Backfill | None = None
     _meter: Meter = attrs.field(factory=Meter, init=False)
+    _candle_answers: Counter[str] = attrs.field(factory=Counter, init=False)  # by where they came from
     _closed: bool = attrs.field(default=False, init=False)
     _last_listed: dict[str, Market | MarketPipeError] = attrs.field(factory=dict, init=False)
 
@@ -446,7 +448,7 @@ class Client:
         if names is None:
             names = _quoted_in(listed, quote)
         answers = {name: listed.get(name) or UnknownMarket(name) for name in names}
-        return self._batch("get_market", answers, len(answers) if hit else 0, began_s, priority)
+        return self._batch("get_market", answers, answers if hit else (), began_s, priority)
 
     # -- streams ------------------------------------------------------------------------------------------------
 
@@ -521,7 +523,7 @@ class Client:
 
     def status(self) -> Status:
         """What the pipe is doing and has done; a frozen snapshot, free of charge: it takes less than a millisecond."""
-        return self._reporter.status(self._meter)
+        return self._reporter.status(self._meter, CandleAnswers(**self._candle_answers))
 
     def close(self) -> None:
         """Refuse every further question with `PipelineClosed`. The pipeline calls it on the way out."""
@@ -608,17 +610,19 @@ class Client:
             answers.update((key.market, value) for key, value in fetched.items() if isinstance(key, Wanted))
         else:
             await trio.lowlevel.checkpoint()
-        batch = self._batch(verb, answers, len(names) - len(missing), began_s, priority)
+        hits = names if not missing else set(names).difference(missing)
+        batch = self._batch(verb, answers, hits, began_s, priority)
         self._noticed(_LINES[group], batch)
         return batch
 
     def _batch(
-        self, verb: str, answers: dict[str, Any], from_memory: int, began_s: float, priority: Priority
+        self, verb: str, answers: dict[str, Any], from_memory: Collection[str], began_s: float, priority: Priority
     ) -> Batch[Any]:
         failed = {name: error.copy() for name, error in answers.items() if isinstance(error, MarketPipeError)}
         values = {name: value for name, value in answers.items() if name not in failed} if failed else answers
         elapsed_s = self._record(verb, began_s, priority, symbols=len(values), failed=len(failed))
-        return Batch(values, failed, elapsed_s, from_memory / len(answers) if answers else 0.0)
+        rate = len(from_memory) / len(answers) if answers else 0.0
+        return Batch(values, failed, elapsed_s, rate, frozenset(from_memory))
 
     async def _each(
         self,
@@ -646,7 +650,7 @@ class Client:
                     nursery.start_soon(one, name, name=f"{verb} {name}")
         if any(isinstance(answer, PipelineClosed) for answer in found.values()):
             raise PipelineClosed(LEFT)  # no failure of a symbol
-        hits = sum(isinstance(answer, _Found) and answer.from_memory for answer in found.values())
+        hits = [name for name, answer in found.items() if isinstance(answer, _Found) and answer.from_memory]
         answers = {name: _plain(found[name]) for name in names}
         batch: Batch[T] = self._batch(verb, answers, hits, began_s, priority)
         return _value(answers[names[0]]) if isinstance(symbols, str) else batch
@@ -681,6 +685,7 @@ class Client:
         if streamed is not None:
             self._noticed_bars(name, wanted.timeframe)
             await trio.lowlevel.checkpoint()
+            self._candle_answers["memory"] += 1
             return _Found(CandleSeries(name, wanted.timeframe, streamed), True)
 
         def read(request: CandlesRequest) -> tuple[Candle, ...] | Any:
@@ -692,8 +697,11 @@ class Client:
             bars = await self._collected.bars(name, wanted, priority)
             if wanted.range.end_ms is None:
                 self._noticed_bars(name, wanted.timeframe)
+            told = "store" if bars.stored else "memory"
+            self._candle_answers[told if bars.from_memory else "exchange"] += 1
             return _Found(CandleSeries(name, wanted.timeframe, bars.bars), bars.from_memory)
         found = await self._walk(bars_walk(name, wanted, self._batcher.exchange_now_ms()), read, priority)
+        self._candle_answers["memory" if found.from_memory else "exchange"] += 1
         return _Found(CandleSeries(name, wanted.timeframe, found.value), found.from_memory)
 
     def _noticed_bars(self, name: str, timeframe: Timeframe) -> None:

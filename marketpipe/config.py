@@ -54,6 +54,7 @@ class Limits:
     """The exchange's limits and our patience with it.
 
     ``per_second``: requests per second and rate-limit group (reference/rate-limits, 2026-10-07: 10).
+    ``in_flight``: how many requests may be on their way at once, of all groups together; None: whatever the rate lets.
     ``guard_s``: added to the second a request slot rests, against clocks that run at slightly different speeds.
     ``abandoned_hold_s``: how long after we stopped waiting a request may still reach the exchange.
     ``connect_s``, ``read_s``: bounds of one connection attempt and of one silence while reading.
@@ -63,6 +64,7 @@ class Limits:
     """
 
     per_second: int = attrs.field(default=10, validator=COUNT)
+    in_flight: int | None = attrs.field(default=None, validator=attrs.validators.optional(COUNT))
     guard_s: float = attrs.field(default=0.001, validator=NOT_NEGATIVE)
     abandoned_hold_s: float = attrs.field(default=5.0, validator=NOT_NEGATIVE)
     connect_s: float = attrs.field(default=3.0, validator=POSITIVE)

@@ -10,7 +10,7 @@ attribute by attribute: their names belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
@@ -362,13 +362,14 @@ class Batch(Mapping[str, T], Generic[T]):
     """The answers for many symbols: a mapping of what succeeded, in the order asked, and beside it what failed.
 
     ``symbols_per_second`` counts distinct symbols that were answered; ``cache_hit_rate`` (0..1) is the share of the
-    distinct symbols asked that was answered from memory.
+    distinct symbols asked that was answered from memory, and ``from_memory`` names them.
     """
 
     values_by_symbol: Mapping[str, T]
     failed: Mapping[str, MarketPipeError]
     elapsed_s: float
     cache_hit_rate: float
+    from_memory: Collection[str] = frozenset()
 
     def __getitem__(self, symbol: str) -> T:
         try:

@@ -20,7 +20,7 @@ from marketpipe.actors.subscriptions import Subscriptions
 from marketpipe.actors.writer import Writer
 from marketpipe.clock import Clock
 from marketpipe.core.meter import Meter
-from marketpipe.status import QueueStatus, Status
+from marketpipe.status import CandleAnswers, QueueStatus, Status
 
 __all__ = ["Reporter"]
 
@@ -41,8 +41,8 @@ class Reporter:
     _pulse: Pulse | None = None
     _opened_s: float = attrs.field(factory=trio.current_time, init=False)
 
-    def status(self, meter: Meter) -> Status:
-        """A snapshot of this moment. ``meter`` counts the verbs."""
+    def status(self, meter: Meter, candles: CandleAnswers) -> Status:
+        """A snapshot of this moment. ``meter`` counts the verbs, ``candles`` what one of them answered."""
         now_s, streams = trio.current_time(), self._subscriptions
         batcher = self._batcher.statistics()
         uptime_s = now_s - self._opened_s
@@ -71,6 +71,7 @@ class Reporter:
             bars_amended=self._deduplicator.amended,
             memory_bytes=self._resident_bytes(),
             lag=None if self._pulse is None else self._pulse.status(now_s),
+            candles=candles,
         )
 
     def _queues(self) -> Mapping[str, QueueStatus]:

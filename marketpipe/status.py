@@ -17,8 +17,8 @@ from marketpipe.core.topics import Line, Topic
 from marketpipe.models import Priority
 
 __all__ = [
-    "ConnectionStatus", "ConsumersStatus", "LagStatus", "QueueStatus", "Status", "StoreStatus", "StreamStatus",
-    "SubscriptionState", "SubscriptionStatus",
+    "CandleAnswers", "ConnectionStatus", "ConsumersStatus", "LagStatus", "QueueStatus", "Status", "StoreStatus",
+    "StreamStatus", "SubscriptionState", "SubscriptionStatus",
 ]  # fmt: skip
 
 
@@ -55,7 +55,8 @@ class ConnectionStatus:
     ``connects``, ``messages``, ``frames``, ``unreadable``: connections made, subscribe messages sent, frames received,
     and those of them that could not be read. ``losses``: how often a connection was lost; ``last_loss`` says why.
     ``gaps``, ``repaired``, ``trades_repaired``: holes announced, those mended, and trades fetched for it.
-    ``last_frame_age_s``: seconds since the last frame, None before the first.
+    ``last_frame_age_s``: seconds since the last frame, None before the first. ``reconnects``: connections made after
+    one was lost; one that was closed because nobody wanted it any more, and opened anew, is none.
     """
 
     connected_since_ms: int | None
@@ -69,6 +70,7 @@ class ConnectionStatus:
     repaired: int
     trades_repaired: int
     last_frame_age_s: float | None
+    reconnects: int = 0
 
 
 @attrs.frozen
@@ -155,10 +157,32 @@ class LagStatus:
 
 
 @attrs.frozen
+class CandleAnswers:
+    """What `get_candle` answered, a market at a time, by where it came from; what failed is not counted.
+
+    ``exchange``: something had to be asked. Otherwise ``store`` if the database told some of it, and else ``memory``:
+    a live stream, or pages that are kept.
+    """
+
+    memory: int = 0
+    store: int = 0
+    exchange: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """The share for which nothing was asked of the exchange, 0..1; 0.0 before the first."""
+        hits = self.memory + self.store
+        return hits / (hits + self.exchange) if hits + self.exchange else 0.0
+
+
+@attrs.frozen
 class Status:
     """A snapshot; every number counts since the pipeline was opened.
 
-    ``budgets``: the request slots of each rate-limit group. ``waiting``: distinct questions waiting for a slot.
+    ``budgets``: the request slots of each rate-limit group. The exchange counts by address, so pipelines of one
+    ``trio.run`` to the same exchange share them: ``limit``, ``ceiling``, ``in_flight``, ``utilisation`` and
+    ``blocked_s`` are of all of them together; ``sent`` and ``refused`` are this pipeline's own. So is all the rest, but
+    ``banned_for_s``, ``memory_bytes`` and ``lag``. ``waiting``: distinct questions waiting for a slot.
     ``requests_in_flight``, ``requests``: now, and in all. ``questions``: asked of the batcher, which is every cache
     miss; ``joined``: of these, how often somebody was asking the same already. ``caches``: by kind.
     ``verbs``: calls, symbols and latencies by verb. ``late``: answers later than their priority's budget.
@@ -171,6 +195,7 @@ class Status:
     ``bars`` for the deduplicator, ``frames <line>`` for the decoder, ``rows`` for the database.
     ``streams``, ``consumers``: what was received live, by line, and what became of it.
     ``bars_amended``: bars that were final and then told otherwise. ``memory_bytes``: of the whole process, resident.
+    ``candles``: answers of `get_candle` by where they came from; ``caches`` count the pages behind them.
     ``lag``: of the event loop, None if it is not measured. ``at_ms``: when this was taken, by this machine's clock.
     """
 
@@ -198,6 +223,7 @@ class Status:
     bars_amended: int
     memory_bytes: int
     lag: LagStatus | None
+    candles: CandleAnswers = CandleAnswers()
 
     @property
     def hit_rate(self) -> float:
@@ -208,8 +234,8 @@ class Status:
 
     @property
     def reconnects(self) -> int:
-        """Connections of the stream that were made after the first of their line."""
-        return sum(max(0, each.connects - 1) for each in self.connections.values())
+        """Connections of the stream that were made after one was lost."""
+        return sum(each.reconnects for each in self.connections.values())
 
     @property
     def gaps(self) -> int:

@@ -15,6 +15,7 @@ from marketpipe.core.topics import Line, Topic
 from marketpipe.errors import BadPayload, ExchangeUnavailable
 from marketpipe.models import Priority
 from marketpipe.status import (
+    CandleAnswers,
     ConnectionStatus,
     ConsumersStatus,
     LagStatus,
@@ -71,7 +72,7 @@ def status_of_everything() -> Status:
         given_up={priority: whole() for priority in Priority},
         connections={
             line: ConnectionStatus(MOMENT_MS - whole(), whole(), whole(), whole(), whole(), whole(), "closed 1006",
-                                   whole(), whole(), whole(), fraction())
+                                   whole(), whole(), whole(), fraction(), whole())
             for line in Line
         },
         subscriptions={
@@ -92,6 +93,7 @@ def status_of_everything() -> Status:
         bars_amended=whole(),
         memory_bytes=whole() * 2**20,
         lag=LagStatus(fraction(), fraction(), fraction()),
+        candles=CandleAnswers(whole(), whole(), whole()),
     )  # fmt: skip
 
 

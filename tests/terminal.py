@@ -78,9 +78,9 @@ class Watcher:
 
 
 @contextlib.contextmanager
-def at_a_terminal(cli, *args: str, columns: int = 120, **environment: str) -> Iterator[Watcher]:
+def at_a_terminal(cli, *args: str, columns: int = 120, lines: int = 25, **environment: str) -> Iterator[Watcher]:
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     inherited = {name: value for name, value in cli.environment.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     shown = {**inherited, "TERM": "xterm", **environment}
     with Forked(cli.starter, args, shown, stdin=slave, stdout=slave, stderr=slave) as ours:

@@ -51,6 +51,7 @@ from marketpipe.compat import (
     rows,
 )
 from marketpipe.core.progress import JobState, Outcome, Progress
+from marketpipe.core.requests import CandlesRequest
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.errors import ExchangeUnavailable, PipelineClosed
 from marketpipe.models import Candle, Level, Market, Orderbook
@@ -441,6 +442,41 @@ class TestVerbs:
         until(lambda: provider.get_candle("KRW-BTC", "1m", None, *span).data_source == "database")
         assert provider.get_performance_metrics().cache_metrics.store_hits == 1
 
+    def test_a_count_and_a_range_cost_what_the_lesser_of_them_costs(self, provider, over):
+        def asked(*words: Any) -> list[Any]:
+            before = len(over.rig.exchange.of(CandlesRequest))
+            assert provider.get_candle("KRW-BTC", "1m", *words).success
+            return over.rig.exchange.of(CandlesRequest)[before:]
+
+        newest = datetime.fromisoformat(provider.get_candle("KRW-BTC", "1m", 1).data[0]["candle_date_time_utc"])
+        end = newest - timedelta(hours=50)
+        assert len(asked(3000, end - timedelta(minutes=10), end)) == 1
+        assert len(asked(3, end - timedelta(days=30), end - timedelta(days=9))) == 1
+
+    @pytest.mark.parametrize("minutes", [10, 10_000])
+    def test_a_count_and_a_beginning_are_the_newest_until_now(self, provider, minutes, monkeypatch):
+        newest = provider.get_candle("KRW-BTC", "1m", 12).data
+        start = datetime.fromisoformat(newest[0]["candle_date_time_utc"]) - timedelta(minutes=minutes)
+        monkeypatch.setattr(asking, "moment", lambda *_: start.replace(tzinfo=UTC) + timedelta(minutes=minutes))
+        opens = [row["candle_date_time_utc"] for row in newest]
+        for count in (3, 500):
+            got = provider.get_candle("KRW-BTC", "1m", count, start).data
+            assert len(got) == min(count, minutes + 1)
+            told = [row["candle_date_time_utc"] for row in got]
+            assert told[:3] == opens[:3]
+
+    def test_what_was_in_memory_is_told_by_the_batch_and_not_guessed_from_dates(self, provider):
+        provider.get_trade("KRW-BTC", 5)
+        batch = provider._pipe.market.get_trade(["KRW-ETH", "KRW-BTC", "KRW-NOPE"], count=5)
+        assert set(batch.from_memory) == {"KRW-BTC"}
+        tickers = provider._pipe.market.get_ticker(["KRW-ETH"])
+        assert not tickers.from_memory
+        question = asking.trades(["A", "B", "C"], 5, Priority.NORMAL)
+        old, new = (attrs.evolve(batch["KRW-BTC"][0], received_ms=at_ms) for at_ms in (1, 2))
+        mixed = question.each(Batch({"A": (), "B": (old,), "C": (new,)}, {}, 0.1, 1 / 3, frozenset("C")))
+        told = {name: (each.cache_hit, each.data_source) for name, each in mixed.individual_responses.items()}
+        assert told == {"A": (False, "api"), "B": (False, "api"), "C": (True, "cache")}
+
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -461,6 +497,9 @@ class TestErrors:
             (lambda p: p.get_candle("KRW-BTC", "1m", end_time=5), "end_time must be .*, was 5"),
             (lambda p: p.get_candle("KRW-BTC", "1m", 5, "2026-01-02", "2026-01-01"), "start_time=2026-01-02"),
             (lambda p: p.get_continuous_candles(NAMES, "1m", "2026-01-01", "2026-01-02"), "symbol must be .*KRW-ETH"),
+            (lambda p: p.get_continuous_candles("KRW-BTC", "1m", None, None), "start_time must be .*, was None"),
+            (lambda p: p.get_candle("KRW-BTC", "1m", 0, "2026-01-01", "2026-01-02"), "count must be .*, was 0"),
+            (lambda p: p.get_tickers(["KRW-NOPE"]), "^unknown market .KRW-NOPE."),
             (lambda p: p.get_ticker("KRW-BTC", "HIGH"), "priority must be .*, was 'HIGH'"),
             (lambda p: p.get_markets(True, None), "priority must be .*, was None"),
         ],
@@ -501,7 +540,9 @@ class TestErrors:
         assert "1 of 2 symbols failed (KRW-NOPE: " in listed.error
         none = provider.get_tickers(["KRW-NOPE", "KRW-NONE"])
         assert not none
-        assert "2 of 2 symbols failed" in none.error
+        assert re.fullmatch(r"2 of 2 symbols failed \(KRW-NOPE: .*; KRW-NONE: .*\)", none.error)
+        assert "sub-exception" not in none.error
+        assert isinstance(provider.get_tickers(["KRW-NOPE"]).exception, UnknownMarket)
         assert isinstance(none.exception, ExceptionGroup)
 
     def test_a_failure_of_the_exchange_is_no_data(self, provider, over):
@@ -523,16 +564,18 @@ class TestErrors:
         assert over.configs == []
 
     @pytest.mark.slow
-    def test_workers_bound_the_requests_of_a_group(self, over):
+    def test_workers_bound_the_requests_in_flight_and_not_their_rate(self, over):
         over.options["latency_s"] = 0.01
         with SmartDataProvider(2) as provider:
-            assert over.configs[0].limits.per_second == 2
+            assert over.configs[0].limits == Limits(in_flight=2)
             result = provider.get_trade([row["market"] for row in provider.get_market().data][:4])
             assert result.success
-            assert in_there(provider, over.rig.greatest) <= 2
+            assert in_there(provider, over.rig.greatest) > 2
             assert provider.get_comprehensive_status()["system_info"]["max_workers"] == 2
         with SmartDataProvider(50, config=Config(limits=Limits(per_second=7))):
-            assert over.configs[1].limits.per_second == 7
+            assert over.configs[1].limits == Limits(per_second=7, in_flight=50)
+        with SmartDataProvider(50, config=Config(limits=Limits(in_flight=3))):
+            assert over.configs[2].limits == Limits(in_flight=3)
 
     def test_after_the_end_every_answer_says_so(self, provider):
         provider.close()
@@ -661,7 +704,7 @@ class TestResponse:
 
         question = asking.candles("A", "1m", None, None, None, Priority.NORMAL)
         mixed = (bar(0, Source.STORE), bar(MINUTE_MS, Source.STREAM))
-        response = question.one(Batch({"A": mixed}, {}, 0.1, 1.0))
+        response = question.one(Batch({"A": mixed}, {}, 0.1, 1.0, frozenset("A")))
         assert response.data_timestamp == datetime.fromtimestamp(60, UTC)
         assert (response.data_source, response.cache_hit) == ("database", True)
         empty = question.one(Batch({"A": ()}, {}, 0.1, 0.0))

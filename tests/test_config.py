@@ -28,7 +28,7 @@ def test_the_defaults_are_valid_and_equal():
 
 
 def test_every_number_that_can_be_set_is_among_those_tested():
-    others = {"freshness", "auto"}
+    others = {"freshness", "auto", "in_flight"}
     fields = [field for group in GROUPS for field in attrs.fields(group)]
     assert [name for _, name in NUMBERS] == [field.name for field in fields if field.name not in others]
 
@@ -104,6 +104,20 @@ def test_a_region_that_cannot_even_be_looked_up_is_named():
 )
 def test_a_base_url_takes_the_place_of_the_region(base_url: str, rest_url: str):
     assert Config(base_url=base_url, region="sg").rest_url == rest_url
+
+
+@pytest.mark.parametrize("in_flight", [None, 1, 40])
+def test_requests_in_flight_may_be_bounded_and_are_not_by_default(in_flight: int | None):
+    assert Limits().in_flight is None
+    assert Limits(in_flight=in_flight).in_flight == in_flight
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "error"), [(0, ValueError), (-1, ValueError), (1.5, ValueError), (True, TypeError), ("3", TypeError)]
+)
+def test_a_bound_that_is_none_is_refused(in_flight: Any, error: type[Exception]):
+    with pytest.raises(error, match=rf"^Limits.in_flight must be a whole number of at least 1, was {in_flight!r}$"):
+        Limits(in_flight=in_flight)
 
 
 @pytest.mark.parametrize("region", REGIONS)

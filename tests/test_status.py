@@ -13,9 +13,10 @@ from rig import EPOCH_MS, open_rig
 
 import marketpipe as mp
 from marketpipe.config import Buffers
+from marketpipe.core.requests import Group
 from marketpipe.core.topics import Line
-from marketpipe.sim import spawn_simulator
-from marketpipe.status import ConsumersStatus, QueueStatus
+from marketpipe.sim import StatusFault, open_simulator, spawn_simulator
+from marketpipe.status import CandleAnswers, ConsumersStatus, QueueStatus
 
 STREAMS = {"ticker": mp.Ticker, "trade": mp.Trade, "orderbook": mp.Orderbook}
 SYMBOLS = ["KRW-BTC", "KRW-ETH"]
@@ -110,6 +111,63 @@ async def test_the_fullest_buffer_is_that_of_the_slowest_consumer(autojump_clock
             assert consumers.fullest == max(queued) >= 9
             assert consumers.queued == sum(queued)
         assert rig.market.status().consumers.fullest == 0
+
+
+async def test_answers_with_candles_are_counted_by_where_they_came_from(autojump_clock):
+    past = {"end": EPOCH_MS - 86_400_000, "count": 150}
+    async with open_rig(store=":memory:", streams=True) as rig:
+        await rig.market.get_candle(SYMBOLS, "1m", **past)
+        assert rig.market.status().candles == CandleAnswers(exchange=2)
+        await trio.sleep(5)
+        for _ in range(3):
+            await rig.market.get_candle("KRW-BTC", "1m", **past)
+        assert rig.market.status().candles == CandleAnswers(store=3, exchange=2)
+        async with rig.market.stream_candle("KRW-BTC", "1m", history=5):
+            await trio.sleep(120)
+            await rig.market.get_candle("KRW-BTC", "1m", count=2)
+        told = rig.market.status().candles
+        assert told == CandleAnswers(memory=1, store=3, exchange=2)
+        assert told.hit_rate == 4 / 6
+        with pytest.raises(mp.UnknownMarket):
+            await rig.market.get_candle("KRW-NOSUCH", "1m", **past)
+        assert rig.market.status().candles == told
+    async with open_rig() as rig:  # without a database, pages are kept
+        for _ in range(2):
+            await rig.market.get_candle("KRW-BTC", "1m", **past)
+        assert rig.market.status().candles == CandleAnswers(memory=1, exchange=1)
+        assert CandleAnswers().hit_rate == 0.0
+
+
+async def test_reading_a_stream_twice_is_no_reconnect(autojump_clock):
+    async with open_rig(streams=True) as rig:
+        for _ in range(2):
+            async with rig.market.stream_ticker("KRW-BTC") as tickers:
+                await anext(tickers)
+            await trio.sleep(5)
+        connection = rig.market.status().connections[Line.TICKER]
+        assert (connection.connects, connection.losses) == (2, 0)
+        assert rig.market.status().reconnects == 0
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+async def test_requests_are_those_of_this_pipeline_and_the_limit_is_that_of_all():
+    """Two pipelines to one exchange share its limit; who sent what, and who was refused, is told of each alone."""
+    async with (
+        open_simulator(markets=5) as sim,
+        mp.open_pipeline(base_url=sim.base_url) as one,
+        mp.open_pipeline(base_url=sim.base_url) as other,
+    ):
+        for market in (one, other):
+            await market.get_market()
+        sim.exchange.add_fault(StatusFault(status=429, groups=("crix-trades",), count=1))
+        await other.get_trade("KRW-BTC", count=1)
+        for count in (2, 3, 4):
+            await one.get_trade("KRW-BTC", count=count)
+        ours, theirs = (market.status().budgets[Group.TRADE] for market in (one, other))
+        assert (ours.sent, ours.refused) == (3, 0)
+        assert (theirs.sent, theirs.refused) == (2, 1)
+        assert ours.ceiling == theirs.ceiling < ours.limit
 
 
 async def test_memory_and_time_are_those_of_the_process(autojump_clock):

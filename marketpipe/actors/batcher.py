@@ -24,6 +24,7 @@ request may go at all `marketpipe.core.pacing`'s; here they are put to work.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -84,7 +85,10 @@ class _Caller:
 
 @attrs.frozen
 class BatcherStatistics:
-    """Counters since the start, and the queue as it is now."""
+    """Counters since the start, and the queue as it is now.
+
+    ``groups`` are the slots, which other pipelines may share; of these, ``sent`` and ``refused`` are the batcher's own.
+    """
 
     groups: Mapping[Group, SlotStatistics]
     waiting: Mapping[Group, int]
@@ -122,6 +126,8 @@ class Batcher:
     _questions: int = attrs.field(default=0, init=False)
     _joined: int = attrs.field(default=0, init=False)
     _requests: int = attrs.field(default=0, init=False)
+    _sent: dict[Group, int] = attrs.field(factory=lambda: dict.fromkeys(Group, 0), init=False)
+    _refused: dict[Group, int] = attrs.field(factory=lambda: dict.fromkeys(Group, 0), init=False)
     _most_waiting: dict[Group, int] = attrs.field(factory=lambda: dict.fromkeys(Group, 0), init=False)
     _most_answered: int = attrs.field(default=0, init=False)
 
@@ -176,7 +182,10 @@ class Batcher:
         now_s = trio.current_time()
         until_s = self._budgets.ban.until_s(now_s)
         return BatcherStatistics(
-            groups={group: slots.statistics(now_s) for group, slots in self._budgets.slots.items()},
+            groups={
+                group: attrs.evolve(slots.statistics(now_s), sent=self._sent[group], refused=self._refused[group])
+                for group, slots in self._budgets.slots.items()
+            },
             waiting={group: self._depth(group) for group in Group},
             in_flight=len(self._tickets),
             questions=self._questions,
@@ -255,23 +264,45 @@ class Batcher:
         banned = self._banned(now_s)
         if banned is not None:
             self._dismiss(banned)
-        self._alarm.deadline = min(self._dispatch_group(group, now_s) for group in Group)
+        self._start_all(now_s)
+        # Once there is no room, no moment brings any: only a request that ends does, and then we are called.
+        self._alarm.deadline = min(self._next_s(group, now_s) for group in Group) if self._room() else math.inf
         # Whatever fills a queue comes by here before any other task runs: what is left now has to wait.
         for group, most in self._most_waiting.items():
             self._most_waiting[group] = max(most, self._depth(group))
 
-    def _dispatch_group(self, group: Group, now_s: float) -> float:
+    def _start_all(self, now_s: float) -> None:
+        room = self._room()
+        if not room:
+            return
+        lots = [lot for group in Group for lot in self._ready_lots(group, now_s)]
+        if len(lots) > room:  # the groups share it, the most urgent first, whichever group that is of
+            lots = heapq.nsmallest(int(room), lots, key=self._due_s)
+        for lot in lots:
+            self._start(lot, self._budgets.slots[lot.request.group], now_s)
+
+    def _room(self) -> float:
+        most = self._limits.in_flight
+        return math.inf if most is None else max(0, most - len(self._tickets))
+
+    def _ready_lots(self, group: Group, now_s: float) -> list[Lot]:
+        waiting = self._waiting[group]
+        available = self._budgets.slots[group].available(now_s) if waiting else 0
+        if not available:
+            return []
+        for key in waiting.drop_unwanted():
+            del self._pending[key]
+        return waiting.lots(now_s, self._admission.listed_by_quote)[:available]
+
+    def _due_s(self, lot: Lot) -> float:
+        return min(self._pending[key].due_s for key in lot.keys)
+
+    def _next_s(self, group: Group, now_s: float) -> float:
         waiting, slots = self._waiting[group], self._budgets.slots[group]
         if not waiting:
             return math.inf
-        available = slots.available(now_s)
-        if not available:
-            return _or_never(slots.next_free_s(now_s))
-        for key in waiting.drop_unwanted():
-            del self._pending[key]
-        for lot in waiting.lots(now_s, self._admission.listed_by_quote)[:available]:
-            self._start(lot, slots, now_s)
-        return max(waiting.next_ready_s(now_s), _or_never(slots.next_free_s(now_s)))
+        free_s = _or_never(slots.next_free_s(now_s))
+        return max(waiting.next_ready_s(now_s), free_s)
 
     def _start(self, lot: Lot, slots: Slots, now_s: float) -> None:
         ticket = slots.acquire(now_s)
@@ -280,6 +311,7 @@ class Batcher:
         members = self._waiting[lot.request.group].leave(lot)
         self._tickets[ticket] = slots
         self._requests += 1
+        self._sent[lot.request.group] += 1
         self._nursery.start_soon(self._perform, lot, members, ticket, name=f"request {lot.request.group}")
 
     async def _perform(self, lot: Lot, members: list[Pending[_Caller]], ticket: Ticket) -> None:
@@ -288,7 +320,7 @@ class Batcher:
             reply = await self._exchange.fetch(lot.request)
         except ExchangeError as error:
             del self._tickets[ticket]
-            self._settle(slots, ticket, error)
+            self._settle(lot.request.group, ticket, error)
             self._failed(lot, members, error)
             self._publish()
         else:
@@ -299,15 +331,17 @@ class Batcher:
             self._succeeded(lot, members, reply, sent_s, self.exchange_now_ms() if at_ms is None else at_ms)
         self._budgets.changed()
 
-    def _settle(self, slots: Slots, ticket: Ticket, error: ExchangeError) -> None:
-        now_s = trio.current_time()
+    def _settle(self, group: Group, ticket: Ticket, error: ExchangeError) -> None:
+        now_s, slots = trio.current_time(), self._budgets.slots[group]
         match error:
             case ExchangeUnavailable(sent=False):
                 slots.unsent(ticket, now_s)
+                self._sent[group] -= 1
             case ExchangeUnavailable(status=None):  # no answer came: it may still be on its way to the exchange
                 slots.abandoned(ticket, now_s)
             case RateLimited():
                 slots.refused(ticket, now_s, error.retry_after_s)
+                self._refused[group] += 1
             case _:
                 slots.answered(ticket, now_s)
 

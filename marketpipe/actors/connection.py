@@ -131,6 +131,8 @@ class Keeper:
     _frames: int = attrs.field(default=0, init=False)
     _unreadable: int = attrs.field(default=0, init=False)
     _losses: int = attrs.field(default=0, init=False)
+    _reconnects: int = attrs.field(default=0, init=False)
+    _is_lost: bool = attrs.field(default=False, init=False)  # and no connection has been made since
     _last_loss: str = attrs.field(default="", init=False)
     _last_frame_s: float | None = attrs.field(default=None, init=False)
     _complaints: Sparing = attrs.field(factory=Sparing, init=False)
@@ -238,6 +240,8 @@ class Keeper:
     async def _keep(self, session: Session) -> None:
         """Share the connection between its tasks until one fails (raised), or nobody wants it any more."""
         self._connects += 1
+        self._reconnects += self._is_lost
+        self._is_lost = False
         self._session, self._connected_since_ms = session, self._clock.now_ms()
         self._failure, self._is_again = None, False
         self._standings.connected()
@@ -272,6 +276,7 @@ class Keeper:
 
     def _lost(self, error: ExchangeError) -> None:
         self._losses += 1
+        self._is_lost = True
         self._failed(str(error))
         self._certainty.lost(self._standings.subscribed, str(error))
 
@@ -429,4 +434,5 @@ class Keeper:
             repaired=tally.repaired,
             trades_repaired=tally.trades_repaired,
             last_frame_age_s=None if last_s is None else trio.current_time() - last_s,
+            reconnects=self._reconnects,
         )

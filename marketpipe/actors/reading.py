@@ -42,7 +42,7 @@ class _NotYet(Exception):
 
 @attrs.frozen
 class Found:
-    """``from_memory``: whether nothing was asked of the exchange.
+    """``from_memory``: whether nothing was asked of the exchange. ``stored``: whether the database told some of it.
 
     ``gone``: slots among those that were asked for, of which nobody can tell any more whether they had a bar: bars of a
     second that the exchange does not keep, and that were not stored in time.
@@ -51,6 +51,7 @@ class Found:
     bars: tuple[Candle, ...]
     from_memory: bool
     gone: SpanSet = attrs.field(factory=SpanSet)
+    stored: bool = False
 
 
 class Streams(Protocol):
@@ -105,6 +106,7 @@ class Reading:
     _running: tuple[Candle, ...] = attrs.field(default=(), init=False)  # the others, oldest first
     _running_end_ms: int = attrs.field(default=0, init=False)  # which of them were read: those that open before
     _asked: bool = attrs.field(default=False, init=False)
+    _stored: bool = attrs.field(default=False, init=False)  # whether the archive had something
 
     def __attrs_post_init__(self) -> None:
         self._timeframe = self._wanted.timeframe
@@ -130,6 +132,7 @@ class Reading:
         end_ms = NO_END_MS if asked.end_ms is None else timeframes.ceil(self._timeframe, asked.end_ms)
         low_ms, top_ms = needed(wanted, min(end_ms, self._settled_ms))
         self._shelf = await self._proving.stored(self._market, self._timeframe, low_ms, top_ms)
+        self._stored = self._stored or bool(self._shelf.proven)
         if asked.count is None and not wanted.fill:
             return self._found(await self._between(low_ms, top_ms, end_ms), low_ms, top_ms)
         bars: tuple[Candle, ...] | None = None
@@ -138,7 +141,8 @@ class Reading:
         return self._found(await self._walked() if bars is None else bars, low_ms, top_ms)
 
     def _found(self, bars: tuple[Candle, ...], low_ms: int, top_ms: int) -> Found:
-        return Found(bars, not self._asked, self._proving.gone(self._shelf, self._market, low_ms, top_ms))
+        gone = self._proving.gone(self._shelf, self._market, low_ms, top_ms)
+        return Found(bars, not self._asked, gone, self._stored)
 
     async def _between(self, low_ms: int, top_ms: int, end_ms: int) -> tuple[Candle, ...]:
         """All bars of the span."""
@@ -244,6 +248,7 @@ class Reading:
 
     async def _lay_stored(self, to_ms: int) -> bool:
         more = await self._proving.newest_stored(self._market, self._timeframe, CANDLES_LIMIT, to_ms)
+        self._stored = self._stored or bool(more.proven)
         self._shelf.lay_shelf(more)
         return self._shelf.proven_from(to_ms) < to_ms
 

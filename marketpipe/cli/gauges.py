@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from marketpipe import Progress, Status, StoreStatus
@@ -22,14 +22,21 @@ __all__ = ["Gauges"]
 _BAD = (SubscriptionState.ERROR, SubscriptionState.RECONNECTING)
 # If the event loop is later than this, all that waits for it is felt to be slow.
 LATE_S = 0.05
+_BY_WEIGHT = (
+    "header", "streams", "answers", "budgets", "verbs", "store", "jobs", "consumers", "caches", "queues",
+)  # fmt: skip
 MEMORY = ":memory:"
 
 
 @attrs.define
 class Gauges:
-    """The newest `Status`, and the one before it, if there was one: rates are of the time between them."""
+    """The newest `Status`, and the one before it, if there was one: rates are of the time between them.
+
+    ``fits``: drawn within the height of the terminal, in whole blocks, those first without which the rest says little.
+    """
 
     status: Status
+    fits: bool = False
     _before: Status | None = attrs.field(default=None, init=False)
 
     def take(self, status: Status) -> None:
@@ -39,15 +46,40 @@ class Gauges:
         self.status = status
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        status, width = self.status, options.max_width
-        yield from packed(self._header(), console, width)
-        for sheet in (_budgets(status), _verbs(status), _caches(status), _streams(status)):
-            if sheet.rows:
-                yield sheet
-        for parts in (_answers(status), _consumers(status), _queues(status), _store(status.store)):
-            yield from packed(parts, console, width)
-        for job in status.jobs:
-            yield from packed(_job(job), console, width)
+        blocks = self._blocks(console, options.max_width)
+        missing = 0
+        if self.fits:
+            heights = {name: len(console.render_lines(block, options, pad=False)) for name, block in blocks.items()}
+            shown = _that_fit(heights, console.size.height)
+            missing = sum(height for name, height in heights.items() if name not in shown)
+            blocks = {name: block for name, block in blocks.items() if name in shown}
+        yield from blocks.values()
+        if missing:
+            words = f"and {missing} more lines: make the terminal taller, or leave out --watch"
+            yield Text(words, style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _blocks(self, console: Console, width: int) -> dict[str, RenderableType]:
+        """What there is to show, from the top to the bottom."""
+        status = self.status
+        sheets = {
+            "budgets": _budgets(status),
+            "verbs": _verbs(status),
+            "caches": _caches(status),
+            "streams": _streams(status),
+        }
+        parts: dict[str, Iterator[Text]] = {
+            "answers": _answers(status),
+            "consumers": _consumers(status),
+            "queues": _queues(status),
+            "store": _store(status.store),
+        }
+        texts = {name: packed(each, console, width) for name, each in parts.items()}
+        texts["jobs"] = [line for job in status.jobs for line in packed(_job(job), console, width)]
+        return {
+            "header": Text("\n").join(packed(self._header(), console, width)),
+            **{name: sheet for name, sheet in sheets.items() if sheet.rows},
+            **{name: Text("\n").join(lines) for name, lines in texts.items() if lines},
+        }
 
     def _header(self) -> Iterator[Text]:
         status = self.status
@@ -71,6 +103,19 @@ class Gauges:
         if self._before is not None:
             counted, elapsed_s = counted - count(self._before), elapsed_s - self._before.uptime_s
         return f"{counted / elapsed_s:,.0f}" if elapsed_s > 0 else "0"
+
+
+def _that_fit(heights: Mapping[str, int], room: int) -> set[str]:
+    """The blocks that are shown in so many lines, the weightiest first; one line is for saying that there are more."""
+    if sum(heights.values()) <= room:
+        return set(heights)
+    shown: set[str] = set()
+    room -= 1
+    for name in _BY_WEIGHT:
+        if heights.get(name, room + 1) <= room:
+            shown.add(name)
+            room -= heights[name]
+    return shown
 
 
 def _symbols(status: Status) -> int:
@@ -139,7 +184,7 @@ def _streams(status: Status) -> Sheet:
                 _in_states(states[line]),
                 f"{each.frames:,}",
                 *_delivered(delivered),
-                f"{max(0, each.connects - 1):,}",
+                f"{each.reconnects:,}",
                 f"{each.gaps:,}",
                 Text(f"{each.repaired:,}", style="yellow" if each.repaired < each.gaps else ""),
                 "" if each.last_frame_age_s is None else figures.age(round(each.last_frame_age_s * 1000)),
@@ -180,6 +225,10 @@ def _consumers(status: Status) -> Iterator[Text]:
         yield Text(f"{each.delivered:,} read, {each.conflated:,} conflated, {each.queued:,} waiting")
         yield Text(f"most for one {each.fullest:,}")
         yield Text(f"{each.dropped:,} dropped", style="red" if each.dropped else "")
+    told = status.candles
+    if told.memory or told.store or told.exchange:
+        sources = f"{told.memory:,} markets from memory, {told.store:,} from the database, {told.exchange:,} asked"
+        yield Text(f"candles of {sources}")
     if status.bars_amended:
         yield Text(f"{figures.counted(status.bars_amended, 'bar')} amended")
 

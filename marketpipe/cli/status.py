@@ -62,6 +62,7 @@ async def _as_tables(port: int, watch: bool) -> None:
         show(gauges)
         return
     screen = Screen(open_console(), gauges, redraw_s=REDRAW_S)
+    gauges.fits = screen.is_live  # what scrolls has room for all
     with screen.open():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(screen.run, name="screen")

@@ -14,7 +14,8 @@ import attrs
 
 from marketpipe.compat.responses import BatchRequestResult, DataResponse, moment
 from marketpipe.compat.rows import candle_row, market_row, orderbook_row, ticker_row, trade_row
-from marketpipe.core.ranges import positive_count
+from marketpipe.core.ranges import epoch_ms, positive_count
+from marketpipe.core.timeframes import bars_between, parse
 from marketpipe.errors import MarketPipeError
 from marketpipe.models import Batch, Candle, Market, Orderbook, Priority, Source, Ticker, Trade
 
@@ -71,11 +72,14 @@ class Question:
     def listed(self, batch: Batch[Any]) -> DataResponse:
         """The answers for several symbols, in one list. Without success if there is none at all."""
         if batch.failed and not batch:
-            return DataResponse.create_error(
-                ExceptionGroup(str(_failures(batch)), list(batch.failed.values())),
+            errors = list(batch.failed.values())
+            several = len(errors) > 1
+            answer = DataResponse.create_error(
+                ExceptionGroup("no symbol was answered", errors) if several else errors[0],
                 priority_used=self.priority,
                 response_time_ms=batch.elapsed_s * 1000,
             )
+            return attrs.evolve(answer, error=_failures(batch)) if several else answer
         values = list(batch.values())
         return DataResponse.create_success(
             [self.rows(value) for value in values],
@@ -88,8 +92,9 @@ class Question:
         )
 
     def _responses(self, batch: Batch[Any]) -> dict[str, DataResponse]:
-        hits = _hits(batch)
-        answered = {name: self._response(name, value, batch, is_hit=name in hits) for name, value in batch.items()}
+        answered = {
+            name: self._response(name, value, batch, is_hit=name in batch.from_memory) for name, value in batch.items()
+        }
         failed = {
             name: DataResponse.create_error(error, priority_used=self.priority, response_time_ms=batch.elapsed_s * 1000)
             for name, error in batch.failed.items()
@@ -181,27 +186,33 @@ def candles(
 ) -> Question:
     """Bars of each, newest first: the newest ``count``, or those that open from ``start_time`` to before ``end_time``.
 
-    With all three, the newest ``count`` of those.
+    With ``count`` and ``start_time``, the newest ``count`` of those. Without ``end_time``, up to now.
     """
     names, start, end = _names(symbols), _time("start_time", start_time), _time("end_time", end_time)
     if start is not None and end is not None and start >= end:
         raise ValueError(f"start_time must be before end_time, was start_time={start_time}, end_time={end_time}")
-    newest_of_all = start is not None and end is not None and count is not None
+    most = None if count is None else positive_count(count)
+    asked, since = most, start
+    if most is not None and start is not None:  # only one of the two can be asked for: whichever is less
+        if _slots(timeframe, start, end) <= most:
+            asked = None
+        else:
+            since = None
 
     def ask(verbs: Any, _: float | None) -> Any:
         return verbs.get_candle(
             names,
             timeframe,
-            count=count,
-            start=None if newest_of_all else start,
+            count=asked,
+            start=since,
             end=end,
             fill="forward" if include_empty else "none",
             priority=priority,
         )
 
     def rows(found: Sequence[Candle]) -> list[Any]:
-        bars = [bar for bar in found if bar.open_time >= start] if newest_of_all and start is not None else found
-        return [candle_row(bar) for bar in reversed(bars)]
+        bars = found if start is None else [bar for bar in found if bar.open_time >= start]
+        return [candle_row(bar) for bar in list(reversed(bars))[:most]]
 
     return Question(names, priority, ask, rows)
 
@@ -209,7 +220,9 @@ def candles(
 def continuous(
     symbol: str, timeframe: str, span: tuple[Time, Time], priority: Priority, *, include_empty: bool
 ) -> Question:
-    """Bars of one symbol in ``span``, newest first."""
+    """Bars of one symbol in ``span``, newest first. A span begins somewhere; it may last until now."""
+    if span[0] is None:
+        raise ValueError(f"start_time must be ISO 8601 text or a datetime, was {span[0]}")
     return candles(single(symbol), timeframe, None, *span, priority, include_empty=include_empty)
 
 
@@ -269,6 +282,12 @@ def _time(name: str, given: Time) -> datetime | None:
     return given.replace(tzinfo=UTC) if given.utcoffset() is None else given
 
 
+def _slots(timeframe: str, start: datetime, end: datetime | None) -> int:
+    """How many bars open in ``[start, end)``; up to now by this machine's clock, which is good enough to choose by."""
+    start_ms = epoch_ms("start_time", start)
+    return bars_between(parse(timeframe), start_ms, epoch_ms("end_time", moment() if end is None else end))
+
+
 def _dated(value: Told) -> Sequence[Any]:
     return (value,) if isinstance(value, Value) else value
 
@@ -286,13 +305,6 @@ def _source(values: Sequence[Told], *, is_hit: bool) -> str:
 def _stamp(values: Sequence[Told]) -> datetime | None:
     newest_ms = max((each.exchange_ms for value in values for each in _dated(value)), default=None)
     return None if newest_ms is None else moment(newest_ms)
-
-
-def _hits(batch: Batch[Any]) -> set[str]:
-    """The symbols that were in memory: as many as the batch says, and whatever was there was received earlier."""
-    count = round(batch.cache_hit_rate * (len(batch) + len(batch.failed)))
-    by_age = sorted(batch, key=lambda name: max((each.received_ms for each in _dated(batch[name])), default=0))
-    return set(by_age[:count])
 
 
 def _failures(batch: Batch[Any]) -> str | None:

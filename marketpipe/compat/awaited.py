@@ -107,7 +107,8 @@ class AsyncSmartDataProvider:
     ) -> DataResponse | BatchRequestResult:
         """Bars, newest first: the newest ``count`` (200), or those from ``start_time`` to before ``end_time``.
 
-        Times are ISO 8601 text or datetimes; without a zone they are UTC. ``timeframe``: as `marketpipe.Client`.
+        With ``count`` and ``start_time``, the newest ``count`` of those; without ``end_time``, up to now. Times are ISO
+        8601 text or datetimes; without a zone they are UTC. ``timeframe``: as `marketpipe.Client`.
         """
         return await self._pipe.wait(
             Call.of(
@@ -132,7 +133,7 @@ class AsyncSmartDataProvider:
         include_empty: bool = True,
         priority: Priority = Priority.NORMAL,
     ) -> DataResponse:
-        """Bars from ``start_time`` to before ``end_time``, newest first.
+        """Bars from ``start_time`` to before ``end_time`` (None: up to now), newest first.
 
         With ``include_empty``, for charts, a flat bar where nobody traded; without, for indicators, real trades only.
         """

@@ -178,10 +178,11 @@ async def _result(future: Future[T]) -> T:
 
 
 def _limited(config: Config, max_workers: int) -> Config:
-    """No more than ``max_workers`` requests of a rate-limit group in flight: as many slots as there may be at all."""
+    """No more than ``max_workers`` requests in flight, of all groups together, at the rate that the exchange allows."""
     if isinstance(max_workers, bool) or not isinstance(max_workers, int):
         raise TypeError(f"max_workers must be a whole number of at least 1, was {max_workers!r}")
     if max_workers < 1:
         raise ValueError(f"max_workers must be a whole number of at least 1, was {max_workers}")
-    slots = min(config.limits.per_second, max_workers)
-    return attrs.evolve(config, limits=attrs.evolve(config.limits, per_second=slots))
+    most = config.limits.in_flight
+    in_flight = max_workers if most is None else min(most, max_workers)
+    return attrs.evolve(config, limits=attrs.evolve(config.limits, in_flight=in_flight))

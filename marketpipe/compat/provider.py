@@ -23,8 +23,8 @@ __all__ = ["SmartDataProvider"]
 class SmartDataProvider:
     """The blocking provider, for any thread. A context manager; without, `close` it, or the interpreter's exit will.
 
-    ``max_workers``: no more requests of one rate-limit group are in flight at once; fewer than ten also make fewer in a
-    second. ``config``: as `marketpipe.connect`. Raises what that raises.
+    ``max_workers``: no more requests than that are in flight at once, as `Limits.in_flight`. ``config``: as
+    `marketpipe.connect`. Raises what that raises.
     """
 
     def __init__(self, max_workers: int = 10, *, config: Config | None = None) -> None:
@@ -122,7 +122,8 @@ class SmartDataProvider:
     ) -> DataResponse | BatchRequestResult:
         """Bars, newest first: the newest ``count`` (200), or those from ``start_time`` to before ``end_time``.
 
-        Times are ISO 8601 text or datetimes; without a zone they are UTC. ``timeframe``: as `marketpipe.Client`.
+        With ``count`` and ``start_time``, the newest ``count`` of those; without ``end_time``, up to now. Times are ISO
+        8601 text or datetimes; without a zone they are UTC. ``timeframe``: as `marketpipe.Client`.
         """
         return self._pipe.ask(
             Call.of(
@@ -154,7 +155,7 @@ class SmartDataProvider:
         include_empty: bool = True,
         priority: Priority = Priority.NORMAL,
     ) -> DataResponse:
-        """Bars from ``start_time`` to before ``end_time``, newest first.
+        """Bars from ``start_time`` to before ``end_time`` (None: up to now), newest first.
 
         With ``include_empty``, for charts, a flat bar where nobody traded; without, for indicators, real trades only.
         """

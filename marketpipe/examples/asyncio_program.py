@@ -2,7 +2,7 @@
 
 ::
 
-    python -m marketpipe.examples.asyncio_program [--base-url URL] [--values 3] [SYMBOL ...]
+    python -m marketpipe.examples.asyncio_program [--sim] [--values 3] [SYMBOL ...]
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import marketpipe as mp
+from marketpipe.examples.exchange import add_options, open_exchange, run_example
 
 __all__ = ["main"]
 
@@ -45,8 +47,8 @@ async def give_up(market: mp.BlockingClient, symbol: str) -> None:
 
 
 async def _run(words: argparse.Namespace) -> None:
-    # Opening and closing wait for the thread: not in the loop.
-    market = await asyncio.to_thread(mp.connect, base_url=words.base_url)
+    # Opening and closing wait for the thread: not in the loop. To Upbit alone, it would be `mp.connect()`.
+    market = await asyncio.to_thread(mp.BlockingClient, partial(open_exchange, words))
     try:
         await ask(market, words.symbols)
         await asyncio.gather(listen(market, words.symbols, words.values), give_up(market, words.symbols[0]))
@@ -56,11 +58,10 @@ async def _run(words: argparse.Namespace) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """The command line; see above."""
-    parser = argparse.ArgumentParser(prog="python -m marketpipe.examples.asyncio_program")
+    parser = add_options(argparse.ArgumentParser(prog="python -m marketpipe.examples.asyncio_program"))
     parser.add_argument("symbols", nargs="*", default=["KRW-BTC", "KRW-ETH", "KRW-XRP"])
-    parser.add_argument("--base-url", metavar="URL", help="another exchange than Upbit Korea")
     parser.add_argument("--values", type=int, default=3, help="how many trades to listen to")
-    asyncio.run(_run(parser.parse_args(args)))
+    run_example(_run, parser.parse_args(args), run=lambda program, words: asyncio.run(program(words)))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 import attrs
-import trio
 
 import marketpipe as mp
-from marketpipe.examples.exchange import add_options, open_exchange
+from marketpipe.examples.exchange import add_options, open_exchange, run_example
 
 __all__ = ["Backtest", "main"]
 
@@ -73,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--look", type=int, default=24)
     parser.add_argument("--fall", default="3", metavar="PERCENT")
-    trio.run(_run, parser.parse_args(args))
+    run_example(_run, parser.parse_args(args))
 
 
 if __name__ == "__main__":

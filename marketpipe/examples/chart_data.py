@@ -11,10 +11,9 @@ import argparse
 from collections.abc import Sequence
 
 import attrs
-import trio
 
 import marketpipe as mp
-from marketpipe.examples.exchange import add_options, open_exchange
+from marketpipe.examples.exchange import add_options, open_exchange, run_example
 
 __all__ = ["Chart", "main"]
 
@@ -73,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--timeframe", default="1m")
     parser.add_argument("--history", type=int, default=200)
     parser.add_argument("--updates", type=int, default=20)
-    trio.run(_run, parser.parse_args(args))
+    run_example(_run, parser.parse_args(args))
 
 
 if __name__ == "__main__":

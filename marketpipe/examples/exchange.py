@@ -1,14 +1,21 @@
-"""What the examples share: which exchange they ask."""
+"""What the examples share: which exchange they ask, and how they end."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
 
 import marketpipe as mp
 
-__all__ = ["add_options", "open_exchange"]
+__all__ = ["add_options", "open_exchange", "run_example"]
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -30,3 +37,33 @@ async def open_exchange(words: argparse.Namespace) -> AsyncIterator[mp.Client]:
     else:
         async with mp.open_pipeline(base_url=words.base_url) as market:
             yield market
+
+
+def run_example(
+    program: Callable[[argparse.Namespace], Any],
+    words: argparse.Namespace,
+    *,
+    run: Callable[..., Any] = trio.run,
+    interrupted: Callable[[], object] = lambda: sys.exit(INTERRUPTED),
+) -> None:
+    """Run it to its end. What the pipe complains of is one line on stderr and exit code 1; Ctrl-C is no complaint."""
+    complaints: list[str] = []
+    is_interrupted = False
+    try:
+        run(program, words)
+    except* KeyboardInterrupt:
+        is_interrupted = True
+    except* mp.MarketPipeError as errors:
+        complaints = list(dict.fromkeys(_told(errors)))
+    if is_interrupted:
+        interrupted()
+    elif complaints:
+        sys.exit("; ".join(complaints))
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _told(each)
+    else:
+        yield " ".join(str(error).split())

@@ -1,4 +1,7 @@
-"""Seven trading rules: pure functions over a frozen position and a price. `seven_rules` runs them on live prices."""
+"""Seven trading rules: pure functions over a frozen position and a price. `seven_rules` runs them on live prices.
+
+Everything is reckoned in fractions: a price that lies exactly at a threshold has reached it, whatever was paid before.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from bisect import insort
 from collections.abc import Sequence
 from decimal import Decimal
 from enum import IntEnum
+from fractions import Fraction
 from itertools import pairwise
 
 import attrs
@@ -66,18 +70,23 @@ class Thresholds:
     patience_s: float = 5.0
 
 
+def _exact(number: Decimal | Fraction) -> Fraction:
+    return Fraction(number)
+
+
 @attrs.frozen
 class Position:
     """What is held of one market, and what has become of it. ``peak``: the highest price since ``opened_ms``.
 
+    ``volume`` and ``cost`` are exact: a stake divided by a price seldom ends, and is rounded only when it is ordered.
     ``armed``: whether its profit has ever reached `Thresholds.arm`. ``adds`` and ``downs`` count what rules 2 and 5
     have bought.
     """
 
     market: str
     opened_ms: int
-    volume: Decimal
-    cost: Decimal
+    volume: Fraction = attrs.field(converter=_exact)
+    cost: Fraction = attrs.field(converter=_exact)
     peak: Decimal
     adds: int = 0
     downs: int = 0
@@ -86,28 +95,28 @@ class Position:
     @classmethod
     def opened(cls, market: str, price: Decimal, stake: Decimal, at_ms: int) -> Position:
         """One purchase for ``stake`` at ``price``."""
-        return cls(market, at_ms, stake / price, stake, price)
+        return cls(market, at_ms, Fraction(stake) / Fraction(price), stake, price)
 
     @property
-    def average(self) -> Decimal:
+    def average(self) -> Fraction:
         """What a unit has cost."""
         return self.cost / self.volume
 
-    def profit(self, price: Decimal) -> Decimal:
-        """As a fraction: 0.05 is five percent."""
-        return price / self.average - 1
+    def profit(self, price: Decimal) -> Fraction:
+        """As a share of the cost: 1/20 is five percent."""
+        return Fraction(price) * self.volume / self.cost - 1
 
     def seen(self, price: Decimal, rules: Thresholds) -> Position:
         """The position after the market traded at ``price``."""
-        armed = self.armed or self.profit(price) >= rules.arm
+        armed = self.armed or self.profit(price) >= Fraction(rules.arm)
         return attrs.evolve(self, peak=max(self.peak, price), armed=armed)
 
     def bought(self, rule: Rule, price: Decimal, stake: Decimal) -> Position:
         """The position after one more purchase, by rule 2 or by rule 5."""
         return attrs.evolve(
             self,
-            volume=self.volume + stake / price,
-            cost=self.cost + stake,
+            volume=self.volume + Fraction(stake) / Fraction(price),
+            cost=self.cost + Fraction(stake),
             adds=self.adds + (rule is Rule.ADD_ON_PROFIT),
             downs=self.downs + (rule is Rule.AVERAGE_DOWN),
         )
@@ -118,53 +127,61 @@ def wilder_rsi(closes: Sequence[Decimal], period: int = 14) -> Decimal | None:
 
     The first ``period`` changes are averaged, every later one counts ``1/period``. Without any change it is 50.
     """
+    index = _exact_rsi(closes, period)
+    return None if index is None else Decimal(index.numerator) / index.denominator
+
+
+def _exact_rsi(closes: Sequence[Decimal], period: int) -> Fraction | None:
     if len(closes) <= period:
         return None
-    changes = [later - earlier for earlier, later in pairwise(closes)]
-    gain = sum((max(change, Decimal(0)) for change in changes[:period]), Decimal(0)) / period
-    loss = sum((max(-change, Decimal(0)) for change in changes[:period]), Decimal(0)) / period
+    changes = [Fraction(later) - Fraction(earlier) for earlier, later in pairwise(closes)]
+    # Both averages times one power of the period, which goes out in the end: whole numbers, where prices are.
+    gain = sum((max(change, Fraction(0)) for change in changes[:period]), Fraction(0))
+    loss = sum((max(-change, Fraction(0)) for change in changes[:period]), Fraction(0))
+    scale = period
     for change in changes[period:]:
-        gain = (gain * (period - 1) + max(change, Decimal(0))) / period
-        loss = (loss * (period - 1) + max(-change, Decimal(0))) / period
-    return 100 * gain / (gain + loss) if gain + loss else Decimal(50)
+        gain = gain * (period - 1) + max(change, Fraction(0)) * scale
+        loss = loss * (period - 1) + max(-change, Fraction(0)) * scale
+        scale *= period
+    return 100 * gain / (gain + loss) if gain + loss else Fraction(50)
 
 
 def is_oversold(closes: Sequence[Decimal], rules: Thresholds) -> bool:
     """Rule 1, for a market of which nothing is held. ``closes``: of closed bars in which somebody traded."""
     if len(closes) < rules.bars:
         return False
-    rsi = wilder_rsi(closes[-rules.bars :], rules.rsi_period)
-    return rsi is not None and rsi < rules.oversold
+    rsi = _exact_rsi(closes[-rules.bars :], rules.rsi_period)
+    return rsi is not None and rsi < Fraction(rules.oversold)
 
 
 def adds_on_profit(position: Position, price: Decimal, rules: Thresholds) -> bool:
     """Rule 2: a further five percent over what a unit has cost by now; three times."""
-    return position.adds < rules.adds and position.profit(price) >= rules.add
+    return position.adds < rules.adds and position.profit(price) >= Fraction(rules.add)
 
 
 def leaves_as_planned(position: Position, price: Decimal, rules: Thresholds) -> bool:
     """Rule 3: the next five percent after that."""
-    return position.adds >= rules.adds and position.profit(price) >= rules.leave
+    return position.adds >= rules.adds and position.profit(price) >= Fraction(rules.leave)
 
 
 def trails_out(position: Position, price: Decimal, rules: Thresholds) -> bool:
     """Rule 4: three percent below the peak, once there was a profit of five."""
-    return position.armed and price <= position.peak * (1 - rules.trail)
+    return position.armed and Fraction(price) <= Fraction(position.peak) * (1 - Fraction(rules.trail))
 
 
 def averages_down(position: Position, price: Decimal, rules: Thresholds) -> bool:
     """Rule 5: five percent below what a unit has cost by now; twice."""
-    return position.downs < rules.downs and position.profit(price) <= -rules.down
+    return position.downs < rules.downs and position.profit(price) <= -Fraction(rules.down)
 
 
 def crashes(price: Decimal, high: Decimal, rules: Thresholds) -> bool:
     """Rule 6. ``high``: the highest price within the window that ends now."""
-    return price <= high * (1 - rules.crash)
+    return Fraction(price) <= Fraction(high) * (1 - Fraction(rules.crash))
 
 
 def surges(price: Decimal, low: Decimal, rules: Thresholds) -> bool:
     """Rule 7. ``low``: the lowest price within the window that ends now."""
-    return price >= low * (1 + rules.surge)
+    return Fraction(price) >= Fraction(low) * (1 + Fraction(rules.surge))
 
 
 def decide(position: Position, price: Decimal, high: Decimal, low: Decimal, rules: Thresholds) -> Rule | None:

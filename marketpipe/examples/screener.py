@@ -11,10 +11,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 import attrs
-import trio
 
 import marketpipe as mp
-from marketpipe.examples.exchange import add_options, open_exchange
+from marketpipe.examples.exchange import add_options, open_exchange, run_example
 
 __all__ = ["Row", "main", "ranked"]
 
@@ -58,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = add_options(argparse.ArgumentParser(prog="python -m marketpipe.examples.screener"))
     parser.add_argument("--quote", default="KRW")
     parser.add_argument("--top", type=int, default=10)
-    trio.run(_run, parser.parse_args(args))
+    run_example(_run, parser.parse_args(args))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from fractions import Fraction
 
 import attrs
 import trio
 
 import marketpipe as mp
-from marketpipe.examples.exchange import add_options, open_exchange
+from marketpipe.examples.exchange import add_options, open_exchange, run_example
 from marketpipe.examples.rules import Position, Rule, Thresholds, Window, crashes, decide, is_oversold
 
 __all__ = ["Engine", "Order", "Silence", "main"]
@@ -39,7 +40,7 @@ DRIFT = 1e-4
 
 @attrs.frozen
 class Order:
-    """What would be ordered, because of the trade (or the closed bar) of ``at_ms``."""
+    """What would be ordered, because of the trade (or the closed bar) of ``at_ms``. ``volume`` is rounded."""
 
     market: str
     rule: Rule
@@ -200,7 +201,8 @@ class Engine:
             self.journal.append(Silence(market, reason))
             log.info("%s: no decision, %s", market, reason)
 
-    def _order(self, market: str, rule: Rule, side: mp.Side, price: Decimal, volume: Decimal, at_ms: int) -> None:
+    def _order(self, market: str, rule: Rule, side: mp.Side, price: Decimal, exact: Fraction, at_ms: int) -> None:
+        volume = Decimal(exact.numerator) / exact.denominator
         self.journal.append(Order(market, rule, side, price, volume, at_ms))
         words = rule.name.lower().replace("_", " ")
         log.info(
@@ -223,11 +225,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("symbols", nargs="*", default=["KRW-BTC", "KRW-ETH", "KRW-XRP"])
     parser.add_argument("--for", dest="seconds", type=float, default=float("inf"), metavar="SECONDS")
     words = parser.parse_args(args)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        trio.run(_run, words)
-    except* KeyboardInterrupt:
-        log.info("left")
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    log.setLevel(logging.INFO)
+    run_example(_run, words, interrupted=lambda: log.info("left"))
 
 
 if __name__ == "__main__":

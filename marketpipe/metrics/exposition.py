@@ -21,7 +21,7 @@ import marketpipe
 from marketpipe.core.meter import VerbStatistics
 from marketpipe.core.progress import JobState
 from marketpipe.core.topics import Line
-from marketpipe.status import Status, SubscriptionState
+from marketpipe.status import CandleAnswers, Status, SubscriptionState
 
 # Metric is re-exported by nobody but this module of theirs.
 from prometheus_client.metrics_core import Metric  # isort: skip
@@ -67,6 +67,7 @@ class _Told(Collector):
         yield _gauge("questions_waiting", "Distinct questions that wait for a request slot.",
                      status.waiting.items(), "group")  # fmt: skip
         yield from _caches(status)
+        yield _candles(status.candles)
         yield from _verbs(status.verbs)
         yield from _patience(status)
         yield from _of_each(_CONNECTION, status.connections, "line")
@@ -99,14 +100,20 @@ GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
 _BUDGET = (
     _Row(GAUGE, "budget_limit", "limit", "Requests per second that the exchange allows."),
     _Row(GAUGE, "budget_ceiling", "ceiling", "Requests per second that are made use of, after refusals."),
-    _Row(GAUGE, "budget_used_ratio", "utilisation", "Share of the limit that was sent within the last second."),
-    _Row(GAUGE, "budget_in_flight", "in_flight", "Requests that are under way."),
-    _Row(COUNTER, "budget_sent_total", "sent", "Requests that were sent."),
-    _Row(COUNTER, "budget_refused_total", "refused", "Requests that were refused with 429."),
+    _Row(
+        GAUGE,
+        "budget_used_ratio",
+        "utilisation",
+        "Share of the limit that was sent within the last second, by all pipelines that share it.",
+    ),
+    _Row(GAUGE, "budget_in_flight", "in_flight", "Requests under way, of all pipelines that share the limit."),
+    _Row(COUNTER, "budget_sent_total", "sent", "Requests that this pipeline has sent."),
+    _Row(COUNTER, "budget_refused_total", "refused", "Those of them that were refused with 429."),
     _Row(GAUGE, "budget_blocked_seconds", "blocked_s", "Until the group is asked again after a refusal."),
 )
 _CONNECTION = (
     _Row(COUNTER, "connection_connects_total", "connects", "Connections of the stream that were made."),
+    _Row(COUNTER, "connection_reconnects_total", "reconnects", "Those of them that were made after one was lost."),
     _Row(COUNTER, "connection_losses_total", "losses", "Connections of the stream that were lost."),
     _Row(COUNTER, "connection_subscribe_messages_total", "messages", "Subscribe messages that were sent."),
     _Row(COUNTER, "connection_frames_total", "frames", "Frames that were received."),
@@ -196,6 +203,12 @@ def _caches(status: Status) -> Iterator[Metric]:
     yield _gauge("cache_entries", "Fresh values in memory.", ((kind, each.entries) for kind, each in caches), "kind")
     yield _gauge("cache_live", "Values that a stream keeps current.",
                  ((kind, each.live) for kind, each in caches), "kind")  # fmt: skip
+
+
+def _candles(candles: CandleAnswers) -> Metric:
+    sources = ("memory", candles.memory), ("store", candles.store), ("exchange", candles.exchange)
+    return _counter("candle_answers_total", "Markets of which candles were answered, by where they came from.",
+                    sources, "source")  # fmt: skip
 
 
 def _verbs(verbs: Mapping[str, VerbStatistics]) -> Iterator[Metric]:

@@ -43,6 +43,8 @@ JSON = "application/json"
 
 # RFC 9110, 7.2: a name or an address, and perhaps a port. Through a tunnel, the port is another one.
 _OURSELVES = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{0,5})?", re.IGNORECASE)
+# RFC 9112, 3.2.2: a client may name the whole address, and who is asked is then said there alone.
+_WHOLE = re.compile(rb"http://([^/?#]*)(.*)", re.IGNORECASE)
 _INDEX = """marketpipe: what this program's pipe does
 
 /metrics  for Prometheus
@@ -181,21 +183,30 @@ def _pages(status: Callable[[], Status]) -> Mapping[str, Callable[[], _Reply]]:
 
 
 def _answer(request: h11.Request, pages: Mapping[str, Callable[[], _Reply]]) -> _Reply:
-    host = next((value for name, value in request.headers if name == b"host"), b"")
+    host, path = _asked(request)
     if not _OURSELVES.fullmatch(host):
         return _said(403, "this is for programs on this machine: ask for 127.0.0.1 or localhost")
     if request.method not in (b"GET", b"HEAD"):
         return attrs.evolve(_said(405, "this can only be read"), headers=(("allow", "GET, HEAD"),))
-    page = pages.get(request.target.decode("ascii").partition("?")[0])
+    page = pages.get(path)
     if page is None:
         return _said(404, f"there is {', '.join(pages)}")
     try:
         return page()
     except Exception:
         # Whatever is wrong with a page, the pipe itself is well, and goes on.
-        path = request.target.decode("ascii")
         logger.exception("cannot answer %s", path, extra=fields("cannot-answer", path=path))
         return _said(500, "this went wrong; the program's log says more")
+
+
+def _asked(request: h11.Request) -> tuple[bytes, str]:
+    """Who is asked, and for which page."""
+    host, target = next((value for name, value in request.headers if name == b"host"), b""), request.target
+    whole = _WHOLE.fullmatch(target)
+    if whole is not None:
+        host, target = whole.groups()
+        target = target if target.startswith(b"/") else b"/" + target  # an empty path is the first page
+    return host, target.decode("ascii").partition("?")[0]
 
 
 def _said(status: int, words: str) -> _Reply:

@@ -144,6 +144,107 @@ async def test_groups_do_not_wait_for_each_other(autojump_clock):
         assert rig.refused() == 0
 
 
+class Counting:
+    """The way to the exchange, and how many were on it at once; when each was sent, and of which group."""
+
+    def __init__(self, rest):
+        self.rest, self.now, self.most, self.sent = rest, 0, 0, []
+
+    async def fetch(self, request):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.sent.append((trio.current_time(), request.group))
+        try:
+            return await self.rest.fetch(request)
+        finally:
+            self.now -= 1
+
+
+def watched(rig):
+    rig.exchange.rest = Counting(rig.exchange.rest)
+    return rig.exchange.rest
+
+
+async def ask_of_every_group(rig, symbols):
+    async with trio.open_nursery() as nursery:
+        for verb in ("get_ticker", "get_orderbook"):
+            nursery.start_soon(ask_each, rig, symbols, verb)
+        for verb in ("get_trade", "get_candle"):
+            nursery.start_soon(partial(ask_each, rig, symbols, verb, count=5))
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_no_more_are_in_flight_than_may_be_over_all_groups(autojump_clock, most):
+    async with open_rig(Config(limits=Limits(in_flight=most)), latency_s=0.1) as rig:
+        symbols, rest = await listed(rig, 8), watched(rig)
+        began_s = trio.current_time()
+        with trio.fail_after(60):
+            await ask_of_every_group(rig, symbols)
+        assert rest.most == most
+        # Eight of trades, eight of candles and one each of the others: a tenth of a second each, no time in between.
+        assert trio.current_time() - began_s == pytest.approx(-(-18 // most) * 0.1, abs=0.02)
+        assert len(rest.sent) == 18
+
+
+async def test_a_bound_on_those_in_flight_does_not_lower_the_rate(autojump_clock):
+    async with open_rig(Config(limits=Limits(in_flight=1)), latency_s=0.001) as rig:
+        symbols, rest = await listed(rig, 30), watched(rig)
+        await ask_each(rig, symbols, "get_trade")
+        assert rest.most == 1
+        assert rig.greatest() == 10
+        assert not rig.refused()
+
+
+async def test_without_a_bound_every_group_is_asked_at_once(autojump_clock):
+    async with open_rig(latency_s=0.1) as rig:
+        symbols, rest = await listed(rig, 8), watched(rig)
+        await ask_of_every_group(rig, symbols)
+        assert rest.most == 18
+
+
+@pytest.mark.parametrize(("crowded", "other"), [("get_ticker", "get_trade"), ("get_trade", "get_ticker")])
+async def test_who_shares_one_way_takes_turns_by_urgency_and_nobody_starves(autojump_clock, crowded, other):
+    """There is always one of the crowd waiting; a question of another group waits as long as its priority says."""
+    async with open_rig(Config(limits=Limits(in_flight=1)), latency_s=0.3) as rig:
+        symbols, waited_s = await listed(rig, 5), {}
+        one_page = {"get_trade": {"count": 1}, "get_ticker": {}}
+
+        async def crowd(symbol):
+            while True:
+                await getattr(rig.market, crowded)(symbol, max_age_s=0, priority=Priority.HIGH, **one_page[crowded])
+
+        async def single(symbol, priority):
+            began_s = trio.current_time()
+            await getattr(rig.market, other)(symbol, priority=priority, **one_page[other])
+            waited_s[priority] = trio.current_time() - began_s
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for symbol in symbols[:3]:
+                    nursery.start_soon(crowd, symbol)
+                    await trio.sleep(0.1)  # so that they do not travel together
+                async with trio.open_nursery() as singles:
+                    singles.start_soon(single, symbols[3], Priority.CRITICAL)
+                    await trio.sleep(0.35)
+                    singles.start_soon(single, symbols[4], Priority.LOW)
+                nursery.cancel_scope.cancel()
+        assert waited_s[Priority.CRITICAL] <= 4 * 0.3 + 0.01
+        assert waited_s[Priority.LOW] <= Priority.LOW.budget_s + 4 * 0.3 + 0.01
+
+
+async def test_one_that_hangs_or_fails_gives_its_way_free(autojump_clock):
+    async with open_rig(Config(limits=Limits(in_flight=1))) as rig:
+        symbols, rest = await listed(rig, 4), watched(rig)
+        rig.sim.add_fault(HangFault(count=1))
+        rig.sim.add_fault(StatusFault(status=503, count=1))
+        rig.sim.add_fault(StatusFault(status=429, count=1))
+        with trio.fail_after(60):
+            answers = await ask_each(rig, symbols, "get_trade")
+        assert not [answer for answer in answers if isinstance(answer, ExchangeError)]
+        assert rest.most == 1
+        assert rig.market.status().requests_in_flight == 0
+
+
 async def test_an_unknown_symbol_is_never_sent_once_the_list_is_known(autojump_clock):
     """A market that is not listed fails by itself, at once, and costs no request."""
     async with open_rig() as rig:

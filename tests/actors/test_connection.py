@@ -529,10 +529,29 @@ async def test_the_status_counts_what_happened(autojump_clock):
         status = kept.keeper.status()
         assert (status.connects, status.messages, status.frames, status.losses) == (1, 1, 3, 1)
         assert status.connected_since_ms is None
+        assert status.reconnects == 0
         await trio.sleep(1)
         status = kept.keeper.status()
-        assert (status.connects, status.messages) == (2, 2)
+        assert (status.connects, status.messages, status.reconnects) == (2, 2, 1)
         assert status.connected_since_ms == EPOCH_MS + round(kept.session.opened_s * 1000)
+
+
+async def test_a_connection_that_was_closed_for_want_of_listeners_is_not_made_again(autojump_clock):
+    async with keeping() as kept:
+        for connects in (1, 2, 3):
+            lease = kept.want(BTC)
+            await trio.sleep(5)
+            kept.demand.release(lease)
+            await trio.sleep(5)
+            status = kept.keeper.status()
+            assert (status.connects, status.losses, status.reconnects) == (connects, 0, 0)
+        kept.want(BTC)
+        for reconnects in (1, 2):
+            await trio.sleep(60)
+            kept.session.end(GONE)
+            await trio.sleep(60)
+            status = kept.keeper.status()
+            assert (status.connects, status.losses, status.reconnects) == (4 + reconnects, reconnects, reconnects)
 
 
 async def test_the_status_of_a_line_that_heard_nothing_says_so(autojump_clock):

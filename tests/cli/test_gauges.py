@@ -43,9 +43,14 @@ def test_every_part_of_a_status_is_shown():
         assert f" {kind} " in text
         assert f"{cache.hits + cache.misses:,}" in text
         assert f"{cache.fast_hits / (cache.hits + cache.misses) * 100:.1f} %" in text
+    told = status.candles
+    assert (
+        f"candles of {told.memory:,} markets from memory, {told.store:,} from the database, {told.exchange:,} asked"
+        in text
+    )
     for line, connection in status.connections.items():
         assert f"{connection.frames:,}" in text
-        assert f" {connection.connects - 1:,} " in text
+        assert f" {connection.reconnects:,} " in text
         assert f"{status.streams[line].values:,}" in text
     assert text.count("closed 1006") == len(status.connections)
     assert "2 active, 1 stale" in text
@@ -80,6 +85,31 @@ def test_it_fits_the_terminal(width: int):
     lines = shown(status_of_everything(), width)
     assert max(map(len, lines)) <= width
     assert line_of(lines, "get_ticker").count(" ms") >= 2
+
+
+def drawn(status: Status, width: int, height: int, *, fits: bool) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height, highlight=False)
+    console.print(Gauges(status, fits=fits), crop=False)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_short_terminal_gets_whole_blocks_and_is_told_how_much_is_missing(width: int):
+    status = status_of_everything()
+    whole = drawn(status, width, 24, fits=False)
+    for height in range(6, len(whole) + 2):
+        lines = drawn(status, width, height, fits=True)
+        if height >= len(whole):
+            assert lines == whole
+            continue
+        assert len(lines) <= height
+        missing = len(whole) - (len(lines) - 1)
+        assert lines[-1] == f"and {missing} more lines: make the terminal taller, or leave out --watch"
+        assert set(lines[:-1]) <= set(whole)
+        if height >= 24:
+            assert sum(line.startswith(" stream ") for line in lines) == 1
+        rows = [line for line in lines if line.strip().startswith(("ticker ", "trade ", "get_"))]
+        assert rows == [line for line in whole if line in rows]  # in their order, none alone
 
 
 def test_rates_are_of_the_time_between_two_looks():

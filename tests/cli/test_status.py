@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -217,6 +218,39 @@ def test_watching_at_a_terminal_moves_and_ctrl_c_is_quiet(cli):
     assert "Traceback" not in watcher.text
     assert "marketpipe:" not in watcher.text
     assert watcher.text.endswith("\x1b[?25h")
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize(("lines", "columns"), [(24, 80), (30, 160), (12, 80)])
+def test_what_a_terminal_has_no_lines_for_is_told_while_watching(cli, lines, columns):
+    """Blocks are shown whole or not at all, the streams before the rest."""
+    with (
+        program() as port,
+        at_a_terminal(cli, "status", "--watch", "--port", str(port), lines=lines, columns=columns) as watcher,
+    ):
+        watcher.read_until(lambda screen: any(line.startswith("and ") for line in screen))
+        os.killpg(watcher.ours.pid, signal.SIGINT)
+        assert watcher.end() == 130
+    screen = watcher.screen
+    assert len(screen) <= lines
+    assert screen[0].startswith("up ")
+    assert re.fullmatch(r"and \d+ more lines: make the terminal taller, or leave out --watch", screen[-1].strip())
+    assert any(line.strip().startswith("stream ") for line in screen) is (lines > 12)
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+def test_a_terminal_that_has_room_for_all_shows_all_while_watching(cli):
+    with (
+        program() as port,
+        at_a_terminal(cli, "status", "--watch", "--port", str(port), lines=50, columns=160) as watcher,
+    ):
+        watcher.read_until(lambda screen: any(line.startswith("collecting (paused)") for line in screen))
+        os.killpg(watcher.ours.pid, signal.SIGINT)
+        assert watcher.end() == 130
+    assert len(watcher.screen) < 50
+    assert not any(line.startswith("and ") for line in watcher.screen)
 
 
 @pytest.mark.slow

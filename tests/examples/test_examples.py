@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -109,9 +111,9 @@ def test_the_seven_rules_run_for_a_while_and_leave(environment, base_url):
 
 @pytest.mark.slow
 @pytest.mark.socket
-@pytest.mark.parametrize("name", ["seven_rules", "screener"])
+@pytest.mark.parametrize("name", ["seven_rules", "screener", "asyncio_program"])
 def test_an_example_brings_its_own_exchange(environment, name):
-    words = ("--for", "2") if name == "seven_rules" else ("--top", "3")
+    words = {"seven_rules": ("--for", "2"), "screener": ("--top", "3"), "asyncio_program": ("--values", "1")}[name]
     assert run(environment, name, "--sim", *words)
 
 
@@ -129,6 +131,60 @@ def test_ctrl_c_leaves_the_seven_rules_without_a_traceback(environment, base_url
         finally:
             process.kill()
     assert (process.returncode, told, complaints) == (0, "left\n", "")
+
+
+@pytest.fixture
+def silent_exchange() -> Iterator[socket.socket]:
+    """It takes connections, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(HANG_S)
+        yield listener
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize("name", SHORT)
+def test_ctrl_c_ends_a_short_example_without_a_traceback(environment, silent_exchange, name):
+    port = silent_exchange.getsockname()[1]
+    with subprocess.Popen(
+        module(name, "--base-url", f"http://127.0.0.1:{port}"), env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            silent_exchange.accept()[0].close()  # it waits for an answer, or is about to ask again
+            process.send_signal(signal.SIGINT)
+            told, complaints = process.communicate(timeout=HANG_S)
+        finally:
+            process.kill()
+    assert (process.returncode, told, complaints) == (130, "", "")
+
+
+def complaint(environment: dict[str, str], name: str, *args: str) -> str:
+    """The one line on stderr of an example that fails."""
+    done = subprocess.run(
+        module(name, *args), env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.count("\n") == 1, done
+    return done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize("name", [*SHORT, "seven_rules"])
+def test_without_an_exchange_an_example_says_so_in_one_line(environment, name):
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        port = nobody_listens.getsockname()[1]
+        told = complaint(environment, name, "--base-url", f"http://127.0.0.1:{port}")
+    assert f"could not connect to 127.0.0.1:{port}" in told
+
+
+@pytest.mark.slow
+@pytest.mark.socket
+@pytest.mark.parametrize("name", ["chart_data", "backtest", "asyncio_program", "seven_rules"])
+def test_an_unknown_market_is_named_in_one_line(environment, base_url, name):
+    assert complaint(environment, name, "--base-url", base_url, "KRW-NOPE").startswith("unknown market 'KRW-NOPE'")
 
 
 def bar(open_ms: int, close: Any, state: CandleState = CandleState.FINAL) -> Candle:

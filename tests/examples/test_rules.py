@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
+from fractions import Fraction
 
 import attrs
 import pytest
@@ -56,6 +58,64 @@ def held(**changes: object) -> Position:
 )
 def test_a_rule_begins_at_its_threshold(rule, position, price, holds):
     assert rule(position, Decimal(price), RULES) is holds
+
+
+def on_the_grid(threshold: Fraction, *, from_above: bool) -> Decimal:
+    """The first price with four digits that has reached ``threshold``, coming down or going up."""
+    steps = threshold * 10**4
+    return Decimal(math.floor(steps) if from_above else math.ceil(steps)).scaleb(-4)
+
+
+TICK = Decimal("0.0001")
+percentages = st.integers(1, 50).map(lambda percent: Decimal(percent) / 100)
+purchases = st.lists(prices, min_size=1, max_size=6)
+
+
+@given(purchases, percentages)
+def test_a_price_at_the_threshold_has_reached_it_and_one_tick_short_of_it_has_not(paid, share):
+    """Whatever was paid, of rules 2, 3, 5 and what arms the fourth; the sum is done again, over whole numbers."""
+    rules = Thresholds(add=share, leave=share, arm=share, down=share)
+    position = Position.opened("KRW-XRP", paid[0], rules.stake, 0)
+    for price in paid[1:]:
+        position = position.bought(Rule.AVERAGE_DOWN, price, rules.stake)
+    fresh, added = (attrs.evolve(position, adds=adds, downs=0) for adds in (0, rules.adds))
+    harmonic = len(paid) / sum(1 / Fraction(price) for price in paid)
+    upper = on_the_grid(harmonic * (1 + Fraction(share)), from_above=False)
+    lower = on_the_grid(harmonic * (1 - Fraction(share)), from_above=True)
+    for price, reached in ((upper, True), (upper - TICK, False)):
+        assert adds_on_profit(fresh, price, rules) is reached
+        assert leaves_as_planned(added, price, rules) is reached
+        assert fresh.seen(price, rules).armed is reached
+    for price, reached in ((lower, True), (lower + TICK, False)):
+        assert averages_down(fresh, price, rules) is reached
+
+
+@given(prices, percentages)
+def test_the_thresholds_of_a_peak_and_of_a_minute_are_as_exact(price, share):
+    rules = Thresholds(trail=share, crash=share, surge=share)
+    lower, upper = price * (1 - share), price * (1 + share)  # which has four digits
+    armed = held(peak=price, armed=True)
+    assert [trails_out(armed, each, rules) for each in (lower, lower + TICK)] == [True, False]
+    assert [crashes(each, price, rules) for each in (lower, lower + TICK)] == [True, False]
+    assert [surges(each, price, rules) for each in (upper, upper - TICK)] == [True, False]
+
+
+@pytest.mark.parametrize("entry", [449, 3, 7, 4490])
+def test_five_percent_below_an_entry_that_does_not_divide_the_stake_is_averaged_down_at(entry):
+    position = Position.opened("KRW-XRP", Decimal(entry), RULES.stake, 0)
+    price = Decimal(entry * 95).scaleb(-2)
+    assert decide(position, price, price, price, RULES) is Rule.AVERAGE_DOWN
+
+
+def test_an_index_of_exactly_the_threshold_is_not_oversold():
+    """One gain of 7 among losses of 28 in the first period; nothing afterwards changes the share of either."""
+    changes = [7, *[-2] * 6, -16, *[0] * 191]
+    path = [Decimal(1000)]
+    for change in changes:
+        path.append(path[-1] + change)
+    assert wilder_rsi(path) == 20
+    assert not is_oversold(path, attrs.evolve(RULES, bars=len(path)))
+    assert is_oversold(path, attrs.evolve(RULES, bars=len(path), oversold=Decimal("20.0000001")))
 
 
 @pytest.mark.parametrize(("price", "holds"), [("950", True), ("950.01", False), ("1000", False)])

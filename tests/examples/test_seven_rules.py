@@ -257,8 +257,10 @@ async def test_bars_that_were_missing_count_once_they_were_read_again(autojump_c
 
 async def test_no_bar_counts_while_others_are_in_doubt(autojump_clock):
     """The minute closes at 955 while candles cannot be read again; what is bought later costs what it costs then."""
-    scene = Scene(history=CALM, path=[(10, 1001), (50, 955), (65, 956)], until_s=110, halfway=False)
-    faults = [(20, WsDropFault(types=("candle",))), (20, DownFault(groups=("candles",), for_s=50))]
+    path = [(10, 1001), (22, 1001), (50, 955), (65, 956)]  # at 22 nobody hears it, so that the bar has changed since
+    scene = Scene(history=CALM, path=path, until_s=110, halfway=False)
+    drop, refuse = WsDropFault(types=("candle",)), WsRefuseFault(for_s=5)
+    faults = [(20, drop), (20, refuse), (20, DownFault(groups=("candles",), for_s=50))]
     assert await play(scene, faults=faults) == [NO_BARS, (60, "buys", 956, 1)]
 
 

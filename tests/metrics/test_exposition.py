@@ -58,6 +58,9 @@ def expected(status: Status) -> Samples:
     tell("marketpipe_event_loop_lag_seconds", status.lag.p50_s, quantile="0.5")
     tell("marketpipe_event_loop_lag_seconds", status.lag.p99_s, quantile="0.99")
     tell("marketpipe_event_loop_lag_max_seconds", status.lag.max_s)
+    tell("marketpipe_candle_answers_total", status.candles.memory, source="memory")
+    tell("marketpipe_candle_answers_total", status.candles.store, source="store")
+    tell("marketpipe_candle_answers_total", status.candles.exchange, source="exchange")
     for group, budget in status.budgets.items():
         tell("marketpipe_budget_limit", budget.limit, group=group.value)
         tell("marketpipe_budget_ceiling", budget.ceiling, group=group.value)
@@ -93,6 +96,7 @@ def expected(status: Status) -> Samples:
         tell("marketpipe_connection_up", 1, line=line.value)
         tell("marketpipe_connection_start_timestamp_seconds", connection.connected_since_ms / 1000, line=line.value)
         tell("marketpipe_connection_connects_total", connection.connects, line=line.value)
+        tell("marketpipe_connection_reconnects_total", connection.reconnects, line=line.value)
         tell("marketpipe_connection_losses_total", connection.losses, line=line.value)
         tell("marketpipe_connection_subscribe_messages_total", connection.messages, line=line.value)
         tell("marketpipe_connection_frames_total", connection.frames, line=line.value)

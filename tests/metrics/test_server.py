@@ -144,6 +144,26 @@ async def test_another_name_is_refused_whatever_is_asked(host: str):
             assert b"127.0.0.1" in reply.body
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("http://127.0.0.1:8601/metrics", "/metrics"), ("HTTP://LocalHost/tasks", "/tasks"),
+     ("http://[::1]:8601/status?pretty", "/status"), ("http://127.0.0.1", "/"), ("http://127.0.0.1/?all", "/"),
+     ("http://127.0.0.1?all", "/")],
+)  # fmt: skip
+async def test_the_whole_address_may_be_asked_for(target: str, path: str):
+    """RFC 9112, 3.2.2: such a question must be understood, and what it names beside is not looked at."""
+    async with endpoint_for() as port:
+        asked, plain = await ask(port, target, host="evil.example"), await ask(port, path)
+    assert (asked.status, asked.headers["content-type"]) == (200, plain.headers["content-type"])
+    assert asked.body.split(b"\n")[0][:20] == plain.body.split(b"\n")[0][:20]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8601", "127.0.0.1@evil.example", "", "[::1]x"])
+async def test_another_name_in_the_whole_address_is_refused_whatever_is_said_beside(host: str):
+    async with endpoint_for(lambda: pytest.fail("nobody is told")) as port:
+        assert (await ask(port, f"http://{host}/status", host="127.0.0.1")).status == 403
+
+
 async def test_a_question_without_a_name_is_refused():
     async with endpoint_for() as port:
         assert read(await exchanged(port, b"GET /status HTTP/1.0\r\n\r\n")).status == 403
@@ -163,7 +183,8 @@ async def test_it_listens_on_the_loopback_alone():
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/metrics/", "//metrics", "/status/../tasks", "http://127.0.0.1/metrics", "*"]
+    "path",
+    ["/nothing", "/metrics/", "//metrics", "/status/../tasks", "http://127.0.0.1/metric", "ftp://localhost/", "*"],
 )
 async def test_what_is_not_there_is_not_found(path: str):
     async with endpoint_for() as port:
