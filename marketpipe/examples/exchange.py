@@ -43,14 +43,14 @@ def run_example(
     program: Callable[[argparse.Namespace], Any],
     words: argparse.Namespace,
     *,
-    run: Callable[..., Any] = trio.run,
+    run: Callable[..., Any] | None = None,
     interrupted: Callable[[], object] = lambda: sys.exit(INTERRUPTED),
 ) -> None:
     """Run it to its end. What the pipe complains of is one line on stderr and exit code 1; Ctrl-C is no complaint."""
     complaints: list[str] = []
     is_interrupted = False
     try:
-        run(program, words)
+        (run or _run_until_interrupted)(program, words)
     except* KeyboardInterrupt:
         is_interrupted = True
     except* mp.MarketPipeError as errors:
@@ -59,6 +59,26 @@ def run_example(
         interrupted()
     elif complaints:
         sys.exit("; ".join(complaints))
+
+
+def _run_until_interrupted(program: Callable[[argparse.Namespace], Any], words: argparse.Namespace) -> None:
+    async def main() -> bool:
+        with trio.open_signal_receiver(signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+
+                async def leave_on_signal() -> None:
+                    await anext(signals)
+                    nursery.cancel_scope.cancel(reason="Ctrl-C")
+
+                nursery.start_soon(leave_on_signal, name="signals")
+                await program(words)
+                nursery.cancel_scope.cancel(reason="the program is done")
+                return False
+        return True
+
+    # By itself Ctrl-C is raised wherever Python happens to be, also between making a coroutine and awaiting it.
+    if trio.run(main):
+        raise KeyboardInterrupt
 
 
 def _told(error: BaseException) -> Iterator[str]:
