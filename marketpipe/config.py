@@ -53,7 +53,8 @@ COUNT = _whole(lambda value: value >= 1, "of at least 1")
 class Limits:
     """The exchange's limits and our patience with it.
 
-    ``per_second``: requests per second and rate-limit group (reference/rate-limits, 2026-10-07: 10).
+    ``per_second``: requests per second and rate-limit group (reference/rate-limits, 2026-10-07: 10). All pipelines of
+    a process to one exchange share them, and the lowest number that one of them was told holds while it is open.
     ``in_flight``: how many requests may be on their way at once, of all groups together; None: whatever the rate lets.
     ``guard_s``: added to the second a request slot rests, against clocks that run at slightly different speeds.
     ``abandoned_hold_s``: how long after we stopped waiting a request may still reach the exchange.

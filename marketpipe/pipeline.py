@@ -30,8 +30,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,16 +53,16 @@ from marketpipe.actors.pulse import Pulse
 from marketpipe.actors.subscriptions import Subscriptions
 from marketpipe.actors.writer import Runner, Writer, in_threads
 from marketpipe.client import Client
-from marketpipe.clock import Clock, SystemClock, monotonic_s
+from marketpipe.clock import Clock, SystemClock
 from marketpipe.collected import Collected
 from marketpipe.config import Config
-from marketpipe.core.budgets import Budgets, Remains
-from marketpipe.core.pacing import Slots
+from marketpipe.core.budgets import Budgets
 from marketpipe.core.requests import CandlesRequest, Group
 from marketpipe.core.topics import Line
 from marketpipe.errors import PipelineCrashed
 from marketpipe.models import Candle
 from marketpipe.reporting import Reporter
+from marketpipe.sharing import new_budgets, shared_budgets
 
 if TYPE_CHECKING:
     from marketpipe.metrics.server import Endpoint
@@ -100,7 +100,7 @@ async def open_pipeline(config: Config | None = None, **options: Any) -> AsyncGe
     async with AsyncExitStack() as stack:
         endpoint = await _endpoint(chosen, stack)
         store = stack.enter_context(await trio.to_thread.run_sync(_open_store, chosen))
-        budgets = stack.enter_context(_shared_budgets(chosen))
+        budgets = stack.enter_context(shared_budgets(chosen))
         async with (
             UpbitRest(
                 chosen.rest_url,
@@ -209,7 +209,7 @@ def _assembled(
     # Unbounded, since the connections must never wait: the deduplicator empties it whenever it runs, and waits for
     # nobody either.
     bars, bars_inbox = trio.open_memory_channel[BarMessage](math.inf)
-    shared = budgets or _new_budgets(config)
+    shared = budgets or new_budgets(config)
     batcher = Batcher(exchange, inbox, answered, clock, config.limits, config.retry, jitter, shared)
     cache = Cache(answers, config.cache, store is None)
     hub = Hub()
@@ -311,55 +311,6 @@ def _resident_bytes() -> Callable[[], int]:
 
 def _publish_bars(hub: Hub, candles: Sequence[Candle]) -> None:
     hub.publish(Line.CANDLE, candles)
-
-
-@attrs.define
-class _Known:
-    """The budget of one exchange in this process, and what was left of it when it was last used."""
-
-    token: trio.lowlevel.TrioToken
-    config: Config
-    budgets: Budgets
-    left_s: float = 0.0
-    remains: Remains | None = None
-
-
-# By address. The one piece of state that outlives a pipeline: the exchange remembers too.
-_known: dict[str, _Known] = {}
-
-
-@contextmanager
-def _shared_budgets(config: Config) -> Generator[Budgets]:
-    """The budget for ``config``'s exchange: that of the other pipelines of this run, or a successor of an earlier one.
-
-    Pipelines in the same ``trio.run`` share it. One in another thread cannot: leave it before opening this one.
-    """
-    known, token = _known.get(config.rest_url), trio.lowlevel.current_trio_token()
-    if known is None or known.token is not token or not _same_limits(known.config, config):
-        budgets = _new_budgets(config)
-        if known is not None and known.remains is not None:
-            budgets.take_over(known.remains, monotonic_s() - known.left_s, trio.current_time())
-        known = _known[config.rest_url] = _Known(token, config, budgets)
-    try:
-        yield known.budgets
-    finally:
-        known.left_s, known.remains = monotonic_s(), known.budgets.remains(trio.current_time())
-
-
-def _same_limits(one: Config, other: Config) -> bool:
-    connects = one.subscriptions.connects_per_second == other.subscriptions.connects_per_second
-    return connects and one.limits == other.limits
-
-
-def _new_budgets(config: Config) -> Budgets:
-    limits = config.limits
-
-    def slots(per_second: int) -> Slots:
-        return Slots(per_second, guard_s=limits.guard_s, abandoned_hold_s=limits.abandoned_hold_s)
-
-    return Budgets(
-        {group: slots(limits.per_second) for group in Group}, slots(config.subscriptions.connects_per_second)
-    )
 
 
 def _at_the_border(group: BaseExceptionGroup[BaseException], body_error: BaseException | None) -> BaseException:

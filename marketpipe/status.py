@@ -179,8 +179,8 @@ class CandleAnswers:
 class Status:
     """A snapshot; every number counts since the pipeline was opened.
 
-    ``budgets``: the request slots of each rate-limit group. The exchange counts by address, so pipelines of one
-    ``trio.run`` to the same exchange share them: ``limit``, ``ceiling``, ``in_flight``, ``utilisation`` and
+    ``budgets``: the request slots of each rate-limit group. The exchange counts by address, so pipelines of a
+    process to the same exchange share them: ``limit``, ``ceiling``, ``in_flight``, ``utilisation`` and
     ``blocked_s`` are of all of them together; ``sent`` and ``refused`` are this pipeline's own. So is all the rest, but
     ``banned_for_s``, ``memory_bytes`` and ``lag``. ``waiting``: distinct questions waiting for a slot.
     ``requests_in_flight``, ``requests``: now, and in all. ``questions``: asked of the batcher, which is every cache

@@ -26,8 +26,9 @@ async def turn_to_connect(budgets: Budgets) -> Ticket:
     """Take a slot of ``budgets.connects``, which other pipelines may hold and give back at any moment."""
     while True:
         now_s = trio.current_time()
-        if budgets.connects.available(now_s):
-            return _taken(budgets.connects, now_s)
+        ticket = budgets.connects.acquire(now_s)
+        if ticket is not None:
+            return ticket
         free_s = budgets.connects.next_free_s(now_s)
         await _until_changed(budgets, math.inf if free_s is None else free_s)
 

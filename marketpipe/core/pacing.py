@@ -24,10 +24,11 @@ learns, the proof stands.
 from __future__ import annotations
 
 import heapq
+from typing import Protocol
 
 import attrs
 
-__all__ = ["Ban", "Ceiling", "SlotStatistics", "Slots", "Ticket", "full_jitter_s"]
+__all__ = ["Ban", "Ceiling", "Latch", "Limit", "SlotStatistics", "Slots", "Ticket", "full_jitter_s"]
 
 
 @attrs.frozen(eq=False)
@@ -54,6 +55,26 @@ class SlotStatistics:
     refused: int
     utilisation: float
     blocked_s: float
+
+
+class Limit(Protocol):
+    """A rate limit as whoever sends requests sees it: `Slots`, or a share in them."""
+
+    def acquire(self, now_s: float) -> Ticket | None: ...
+    def available(self, now_s: float) -> int: ...
+    def next_free_s(self, now_s: float) -> float | None: ...
+    def answered(self, ticket: Ticket, now_s: float, remaining: int | None = None) -> None: ...
+    def refused(self, ticket: Ticket, now_s: float, retry_after_s: float = 0.0) -> None: ...
+    def abandoned(self, ticket: Ticket, now_s: float) -> None: ...
+    def unsent(self, ticket: Ticket, now_s: float) -> None: ...
+    def statistics(self, now_s: float) -> SlotStatistics: ...
+
+
+class Latch(Protocol):
+    """A `Ban`, or a share in one."""
+
+    def ban(self, now_s: float, duration_s: float | None) -> float: ...
+    def until_s(self, now_s: float) -> float | None: ...
 
 
 def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -94,6 +115,13 @@ class Ceiling:
     def __attrs_post_init__(self) -> None:
         self.slots = self.learned = self.limit
         self._wait_s = self.probe_s
+
+    def limit_to(self, limit: int) -> None:
+        """The limit is another from now on. What was learned holds; where nothing was, the whole of it is used."""
+        in_full = limit if self.slots == self.limit else self.slots
+        learned = limit if self.learned == self.limit else self.learned
+        self.limit = limit
+        self.slots, self.learned = min(in_full, limit), min(learned, limit)
 
     def sending(self, ticket: Ticket) -> None:
         """A request goes out."""
@@ -186,6 +214,11 @@ class Slots:
     def __attrs_post_init__(self) -> None:
         self._ceiling = Ceiling(self.limit, climb_s=self.climb_s, probe_s=self.probe_s, probe_max_s=self.probe_max_s)
 
+    def retune(self, limit: int, *, guard_s: float, abandoned_hold_s: float) -> None:
+        """Other numbers from now on. What rests already rests as long as it was told to."""
+        self._ceiling.limit_to(limit)
+        self.limit, self.guard_s, self.abandoned_hold_s = limit, guard_s, abandoned_hold_s
+
     def acquire(self, now_s: float) -> Ticket | None:
         """Take a slot for a request that is sent now or later, or None if none is free."""
         if self.available(now_s) == 0:
@@ -249,17 +282,6 @@ class Slots:
         self._take_back(ticket)
         self._release(now_s)
         self._sent -= 1
-
-    def resting_s(self, now_s: float) -> tuple[float, ...]:
-        """How much longer each slot rests that is resting now; those of requests in flight are not among them."""
-        self._release(now_s)
-        return tuple(free_s - now_s for free_s, _ in self._resting)
-
-    def rest(self, until_s: float) -> None:
-        """Take one slot until ``until_s``, if there is one: for a request of an earlier holder of this limit."""
-        if self._held() < self.limit:
-            heapq.heappush(self._resting, (until_s, float("-inf")))
-            self._freed -= 1  # when it is freed, no request of this holder will have ended
 
     def statistics(self, now_s: float) -> SlotStatistics:
         """The state of the group at this moment."""

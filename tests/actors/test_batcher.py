@@ -21,6 +21,7 @@ from marketpipe import (
     Retry,
     UnknownMarket,
 )
+from marketpipe.core.pacing import Slots
 from marketpipe.core.requests import (
     CandlesRequest,
     MarketsRequest,
@@ -126,6 +127,25 @@ async def test_the_limit_holds_however_the_exchange_counts(autojump_clock, windo
         assert rig.refused() == 0
         assert rig.greatest() <= 10
         assert trio.current_time() - began_s <= 5.6
+
+
+async def test_a_slot_that_another_thread_takes_after_it_was_counted_is_waited_for(autojump_clock, monkeypatch):
+    """Budgets are shared between threads, and the other one may be faster."""
+
+    class Raced(Slots):
+        lost = 0
+
+        def acquire(self, now_s):
+            if Raced.lost < 30:
+                Raced.lost += 1
+                return None
+            return super().acquire(now_s)
+
+    monkeypatch.setattr("marketpipe.sharing.Slots", Raced)
+    async with open_rig() as rig:
+        assert (await rig.market.get_trade("KRW-BTC", count=2))[0].market == "KRW-BTC"
+        assert Raced.lost == 30
+        assert rig.market.status().budgets["trade"].sent == len(rig.exchange.of(TradesRequest)) == 1
 
 
 async def test_groups_do_not_wait_for_each_other(autojump_clock):

@@ -449,6 +449,48 @@ def test_a_ticket_is_given_back_once_and_to_its_own_group():
         slots.answered(Slots(10).acquire(0.0), 0.2)
 
 
+@given(before=st.integers(1, 20), after=st.integers(1, 20), held=st.integers(0, 20))
+def test_another_limit_holds_at_once(before, after, held):
+    """What is held by then counts; nothing was learned, so the whole of the new limit may be used."""
+    slots = Slots(before, guard_s=0.0)
+    tickets = [ticket for _ in range(held) if (ticket := slots.acquire(0.0))]
+    slots.retune(after, guard_s=0.5, abandoned_hold_s=2.0)
+    assert slots.available(0.0) == max(0, after - len(tickets))
+    assert slots.statistics(0.0).limit == after
+    for ticket in tickets:
+        slots.answered(ticket, 0.1)
+    if tickets:
+        assert slots.available(1.599) == max(0, after - len(tickets))
+    assert slots.available(1.601) == after
+
+
+@pytest.mark.parametrize(("limit", "ceiling", "ceilings"), [(20, 5, [6, 7, 8, 9, 9]), (8, 5, [6, 7, 8]), (4, 4, [4])])
+def test_what_was_learned_of_a_limit_holds_for_another(limit, ceiling, ceilings):
+    """Of 10, the tenth was refused: 9 are safe, however many there are said to be now."""
+    slots = Slots(10)
+    tickets = [slots.acquire(0.0) for _ in range(10)]
+    for ticket in tickets[:9]:
+        slots.answered(ticket, 0.1)
+    slots.refused(tickets[9], 0.1)
+    assert slots.statistics(0.1).ceiling == 5
+    slots.retune(limit, guard_s=0.001, abandoned_hold_s=5.0)
+    assert slots.statistics(0.1).ceiling == ceiling
+    for second, expected in enumerate(ceilings):
+        ticket = slots.acquire(1.2 + second)
+        slots.answered(ticket, 1.2 + second)
+        assert slots.statistics(1.2 + second).ceiling == expected
+
+
+def test_what_rests_already_rests_as_long_as_it_was_told_to():
+    slots = Slots(2, abandoned_hold_s=5.0)
+    early, late = slots.acquire(0.0), slots.acquire(0.0)
+    slots.abandoned(early, 0.0)
+    slots.retune(2, guard_s=0.001, abandoned_hold_s=1.0)
+    slots.abandoned(late, 0.0)
+    assert (slots.available(2.0), slots.available(2.002)) == (0, 1)
+    assert (slots.available(6.0), slots.available(6.002)) == (1, 2)
+
+
 def test_a_limit_below_one_is_refused():
     with pytest.raises(ValueError, match="limit must be at least 1, was 0"):
         Slots(0)
