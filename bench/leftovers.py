@@ -18,6 +18,8 @@ import attrs
 import trio
 import trio._core._thread_cache as trio_threads
 
+from marketpipe.metrics.tasks import everybody
+
 __all__ = ["Inventory", "forgotten", "short_idling", "take_inventory"]
 
 IDLE_S = 0.02
@@ -39,7 +41,7 @@ class Inventory:
         # First, before anything can be collected as garbage meanwhile.
         files = _files()
         new = [found[0] for number, found in files.items() if self.files.get(number) != found]
-        new += [f"the task {task.name} runs" for task in _tasks() - self.tasks]
+        new += [f"the task {task.name} runs" for task in everybody() if task not in self.tasks]
         deadline_s = time.monotonic() + PATIENCE_S
         while (threads := frozenset(threading.enumerate()) - self.threads) and time.monotonic() < deadline_s:
             next(iter(threads)).join(IDLE_S)
@@ -48,7 +50,7 @@ class Inventory:
 
 def take_inventory() -> Inventory:
     """What there is, in a Trio task."""
-    return Inventory(_tasks(), frozenset(threading.enumerate()), _files())
+    return Inventory(frozenset(everybody()), frozenset(threading.enumerate()), _files())
 
 
 @contextmanager
@@ -70,16 +72,6 @@ def forgotten() -> Iterator[list[str]]:
         warnings.simplefilter("always", ResourceWarning)
         yield words
     words += [str(each.message) for each in complaints if issubclass(each.category, ResourceWarning)]
-
-
-def _tasks() -> frozenset[trio.lowlevel.Task]:
-    found, left = set[trio.lowlevel.Task](), [trio.lowlevel.current_root_task()]
-    while left:
-        task = left.pop()
-        if task is not None:
-            found.add(task)
-            left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return frozenset(found)
 
 
 def _files() -> dict[int, tuple[str, int, int]]:

@@ -46,19 +46,31 @@ from marketpipe.models import (
     Trade,
 )
 from marketpipe.pipeline import open_pipeline, run_pipeline
-from marketpipe.status import ConnectionStatus, Status, StoreStatus, SubscriptionState, SubscriptionStatus
+from marketpipe.status import (
+    CandleAnswers,
+    ConnectionStatus,
+    ConsumersStatus,
+    LagStatus,
+    QueueStatus,
+    Status,
+    StoreStatus,
+    StreamStatus,
+    SubscriptionState,
+    SubscriptionStatus,
+)
 
 # fmt: off
 __all__ = [
     "BadPayload", "Banned", "Batch", "BatchRequestResult", "BlockingClient", "BlockingJob", "BlockingSubscription",
-    "Buffers", "CacheOptions", "Candle", "CandleSeries", "CandleState", "Change", "Client", "Collecting",
-    "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "DataResponse", "ExchangeError",
-    "ExchangeUnavailable", "Explanation", "Freshness", "Gap", "Job", "JobState", "Level", "Limits", "Line", "Market",
-    "MarketPipeError", "Orderbook", "Outcome", "PipelineClosed", "PipelineCrashed", "Priority", "Progress",
-    "RateLimited", "Report", "Retry", "SeriesCheck", "Side", "SmartDataProvider", "Source", "StaleData", "Status",
-    "StoreCheck", "StoreError", "StoreStatus", "SubscriberLagged", "Subscription", "SubscriptionState",
-    "SubscriptionStatistics", "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade",
-    "UnknownMarket", "connect", "open_pipeline", "run_pipeline",
+    "Buffers", "CacheOptions", "Candle", "CandleAnswers", "CandleSeries", "CandleState", "Change", "Client",
+    "Collecting", "CollectionState", "CollectionSummary", "Config", "ConnectionStatus", "ConsumersStatus",
+    "DataResponse", "ExchangeError", "ExchangeUnavailable", "Explanation", "Freshness", "Gap", "Job", "JobState",
+    "LagStatus", "Level", "Limits", "Line", "Market", "MarketPipeError", "Orderbook", "Outcome", "PipelineClosed",
+    "PipelineCrashed", "Priority", "Progress", "QueueStatus", "RateLimited", "Report", "Retry", "SeriesCheck",
+    "Side", "SmartDataProvider", "Source", "StaleData", "Status", "StoreCheck", "StoreError", "StoreStatus",
+    "StreamStatus", "SubscriberLagged", "Subscription", "SubscriptionState", "SubscriptionStatistics",
+    "SubscriptionStatus", "Subscriptions", "Ticker", "Timeframe", "Topic", "Trade", "UnknownMarket", "connect",
+    "open_pipeline", "run_pipeline",
 ]
 # fmt: on
 

@@ -19,7 +19,7 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -167,6 +167,17 @@ class BlockingJob:
         return self._portal.call_sync(lambda _: self._job.snapshot())
 
 
+def _held(portal: Portal, begin: Callable[[Client], Awaitable[Job]]) -> Callable[[Client], Awaitable[BlockingJob]]:
+    async def held(client: Client) -> BlockingJob:
+        return BlockingJob(await begin(client), portal)
+
+    return held
+
+
+def _give_up(unwanted: BlockingJob) -> None:
+    unwanted._job.cancel()  # the pipeline's own thread calls this
+
+
 def _submitted(
     verb: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Submit, P], Future[T]]:
@@ -182,7 +193,8 @@ def _submitted_job(
 ) -> Callable[Concatenate[Submit, P], Future[BlockingJob]]:
     @wraps(verb)
     def submit(self: Submit, /, *args: P.args, **kwargs: P.kwargs) -> Future[BlockingJob]:
-        return self._begun(lambda client: verb(client, *args, **kwargs))
+        held = _held(self._portal, lambda client: verb(client, *args, **kwargs))
+        return self._portal.submit(held, undo=_give_up)
 
     return submit
 
@@ -191,6 +203,7 @@ class Submit:
     """The verbs as `concurrent.futures.Future`: begun at once, waited for by whoever wants.
 
     ``await asyncio.wrap_future(market.submit.get_ticker("KRW-BTC"))``. Cancelling a future gives the question up.
+    Misuse of a verb comes with the future, as from any executor.
     """
 
     def __init__(self, portal: Portal) -> None:
@@ -206,12 +219,6 @@ class Submit:
     check_store = _submitted(Client.check_store)
     start_backfill = _submitted_job(Client.start_backfill)
     repair_store = _submitted_job(Client.repair_store)
-
-    def _begun(self, begin: Callable[[Client], Coroutine[Any, Any, Job]]) -> Future[BlockingJob]:
-        async def held(client: Client) -> BlockingJob:
-            return BlockingJob(await begin(client), self._portal)
-
-        return self._portal.submit(held, undo=lambda blocking: blocking._job.cancel())
 
 
 class BlockingClient:
@@ -539,11 +546,9 @@ class BlockingClient:
         timeout: float | None = None,
     ) -> BlockingJob:
         """As `marketpipe.Client.start_backfill`; the job goes on in the background until it ends or this is closed."""
-
-        async def begin(client: Client) -> Job:
-            return await client.start_backfill(symbols, timeframe, start=start, end=end, priority=priority)
-
-        return BlockingJob(self._portal.call(begin, timeout, undo=Job.cancel), self._portal)
+        return self._begin(
+            lambda client: client.start_backfill(symbols, timeframe, start=start, end=end, priority=priority), timeout
+        )
 
     def check_store(self, *, timeout: float | None = None) -> StoreCheck:
         """As `marketpipe.Client.check_store`."""
@@ -551,11 +556,10 @@ class BlockingClient:
 
     def repair_store(self, *, priority: Priority = Priority.LOW, timeout: float | None = None) -> BlockingJob:
         """As `marketpipe.Client.repair_store`."""
+        return self._begin(lambda client: client.repair_store(priority=priority), timeout)
 
-        async def begin(client: Client) -> Job:
-            return await client.repair_store(priority=priority)
-
-        return BlockingJob(self._portal.call(begin, timeout, undo=Job.cancel), self._portal)
+    def _begin(self, begin: Callable[[Client], Awaitable[Job]], timeout: float | None) -> BlockingJob:
+        return self._portal.call(_held(self._portal, begin), timeout, undo=_give_up)
 
     # -- streams ------------------------------------------------------------------------------------------------
 

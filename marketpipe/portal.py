@@ -149,14 +149,17 @@ class Portal:
     def iterate(self, make: Callable[[Client], AsyncGenerator[T]]) -> Iterator[T]:
         """The items of an async generator, which runs in there, in one task; nothing is begun ahead of being asked.
 
-        Waits and raises as `call` does.
+        ``make`` is called in there at once, and what it raises is raised here. Waits and raises as `call` does.
         """
+        return self._steps(self.call_sync(make))
+
+    def _steps(self, items: AsyncGenerator[T]) -> Iterator[T]:
         asked: trio.MemorySendChannel[Future[Any]]
         asked, asking = trio.open_memory_channel(1)
 
-        async def serve(client: Client) -> None:
+        async def serve(_: Client) -> None:
             with asking:
-                async with aclosing(make(client)) as items:
+                async with aclosing(items):
                     async for future in asking:
                         await self._answer(lambda _: anext(items, _END), future, trio.CancelScope(), None)
 

@@ -30,6 +30,7 @@ from marketpipe import (
     Config,
     ExchangeError,
     ExchangeUnavailable,
+    PipelineClosed,
     Source,
     StoreError,
     Timeframe,
@@ -821,6 +822,80 @@ async def test_a_long_reading_may_be_left_in_the_middle(small_steps: int, autoju
         gc.collect()
         await trio.sleep(5)
         assert len(pages(rig)) == before == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "text"),
+    [
+        ({"symbol": 5}, TypeError, "symbol must be a str"),
+        ({"symbol": [BUSY]}, TypeError, "symbol must be a str"),
+        ({"timeframe": "7m"}, ValueError, "7m"),
+        ({"timeframe": 60}, TypeError, "60"),
+        ({"start": datetime(2026, 9, 1)}, ValueError, "start must be an aware datetime"),  # noqa: DTZ001
+        ({"start": "2026-09-01"}, TypeError, "start must be an aware datetime"),
+        ({"end": 12.5}, TypeError, "end must be an aware datetime"),
+        ({"end": NOON_MS - DAY_MS}, ValueError, "start must be before end"),
+        ({"priority": 2}, TypeError, "CRITICAL, HIGH, NORMAL, LOW"),
+    ],
+)
+async def test_misuse_of_a_long_reading_is_told_by_the_call(asked, kind, text: str, autojump_clock):
+    """Not by the first step of the loop, which may be elsewhere; and whether or not the exchange may be asked."""
+    async with open_rig(AT_ONCE, store=":memory:", **TIMELESS) as rig:
+        for stored_only in (False, True):
+            with pytest.raises(kind, match=text):
+                rig.market.iterate_candle(**{"symbol": BUSY, "start": NOON_MS, "stored_only": stored_only, **asked})
+        assert pages(rig) == []
+
+
+async def test_a_long_reading_without_a_database_is_refused_by_the_call(autojump_clock):
+    async with open_rig(AT_ONCE, **TIMELESS) as rig:
+        with pytest.raises(RuntimeError, match="without a database"):
+            rig.market.iterate_candle(BUSY, start=NOON_MS)
+
+
+async def test_a_long_reading_of_a_pipeline_that_was_left_is_refused_by_the_call_and_by_its_first_step(autojump_clock):
+    async with open_rig(AT_ONCE, store=":memory:", **TIMELESS) as rig:
+        readings = [rig.market.iterate_candle(BUSY, start=NOON_MS, stored_only=only) for only in (False, True)]
+    with pytest.raises(PipelineClosed):
+        rig.market.iterate_candle(BUSY, start=NOON_MS)
+    for reading in readings:
+        with pytest.raises(PipelineClosed):
+            await anext(reading)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_long_reading_that_is_never_begun_leaves_nothing_behind(autojump_clock):
+    """Closed or forgotten: nothing was asked, and Python has nothing to complain of."""
+    async with open_rig(AT_ONCE, store=":memory:", **TIMELESS) as rig:
+        readings = [rig.market.iterate_candle(BUSY, start=NOON_MS) for _ in range(500)]
+        async with aclosing(readings.pop()):
+            pass
+        readings.clear()
+        gc.collect()
+        await trio.sleep(5)
+        assert pages(rig) == []
+
+
+async def test_closing_a_long_reading_closes_what_it_reads_from(small_steps: int, autojump_clock):
+    """At once, rather than when the garbage collector comes: a read of the database would be held open until then."""
+    closed: list[str] = []
+    through = proving.Proving.through
+
+    async def watched(self: proving.Proving, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        try:
+            async with aclosing(through(self, *args, **options)) as bars:
+                async for page in bars:
+                    yield page
+        finally:
+            closed.append("the pages")
+
+    async with open_rig(AT_ONCE, store=":memory:", **TIMELESS) as rig:
+        with mock.patch.object(proving.Proving, "through", watched):
+            reading = rig.market.iterate_candle(BUSY, start=NOON_MS - 3 * DAY_MS)
+            await anext(reading)
+            assert closed == []
+            await reading.aclose()
+            assert closed == ["the pages"]
 
 
 async def test_a_long_reading_ends_with_what_has_settled(autojump_clock):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import marketpipe
+import marketpipe.status
 
 PUBLIC = [
     "BadPayload",
@@ -21,6 +22,7 @@ PUBLIC = [
     "Buffers",
     "CacheOptions",
     "Candle",
+    "CandleAnswers",
     "CandleSeries",
     "CandleState",
     "Change",
@@ -30,6 +32,7 @@ PUBLIC = [
     "CollectionSummary",
     "Config",
     "ConnectionStatus",
+    "ConsumersStatus",
     "DataResponse",
     "ExchangeError",
     "ExchangeUnavailable",
@@ -38,6 +41,7 @@ PUBLIC = [
     "Gap",
     "Job",
     "JobState",
+    "LagStatus",
     "Level",
     "Limits",
     "Line",
@@ -49,6 +53,7 @@ PUBLIC = [
     "PipelineCrashed",
     "Priority",
     "Progress",
+    "QueueStatus",
     "RateLimited",
     "Report",
     "Retry",
@@ -61,6 +66,7 @@ PUBLIC = [
     "StoreCheck",
     "StoreError",
     "StoreStatus",
+    "StreamStatus",
     "SubscriberLagged",
     "Subscription",
     "SubscriptionState",
@@ -104,6 +110,10 @@ def test_every_public_name_is_there_and_nothing_else_is_visible():
     modules = {name for name, value in vars(marketpipe).items() if isinstance(value, type(sys))}
     visible = {name for name in vars(marketpipe) if not name.startswith("_")}
     assert visible - modules == set(PUBLIC)
+
+
+def test_what_a_status_is_made_of_is_public():
+    assert set(marketpipe.status.__all__) <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name[0].isupper()])

@@ -18,6 +18,8 @@ import attrs
 import psutil
 import trio
 
+from marketpipe.metrics.tasks import everybody
+
 __all__ = ["Lateness", "TraceOfMemory", "handles", "look", "percentiles", "task_names"]
 
 TICK_S = 0.025
@@ -56,12 +58,7 @@ def handles(process: psutil.Process) -> int:
 
 def task_names() -> Iterator[str]:
     """The name of each task there is, without what differs between tasks of a kind."""
-    tasks = [trio.lowlevel.current_root_task()]
-    while tasks:
-        task = tasks.pop()
-        if task is not None:
-            yield _NUMBER.sub("#", _MARKET.sub("*", task.name))
-            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return (_NUMBER.sub("#", _MARKET.sub("*", task.name)) for task in everybody())
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:

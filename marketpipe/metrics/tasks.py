@@ -6,13 +6,13 @@ Names of modules and functions, and numbers of lines; what the tasks work on is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
 import attrs
 import trio
 
-__all__ = ["NurseryNode", "Spot", "TaskNode", "running_tasks"]
+__all__ = ["NurseryNode", "Spot", "TaskNode", "everybody", "running_tasks"]
 
 # Whose lines say how something is waited for, and not what for.
 _BELOW = sys.stdlib_module_names | {
@@ -58,20 +58,30 @@ class TaskNode:
         return 1 + sum(task.count for nursery in self.nurseries for task in nursery.tasks)
 
 
-def running_tasks() -> TaskNode:
-    """All the tasks of this ``trio.run``, from its root; to be called from one of them."""
+def everybody() -> tuple[trio.lowlevel.Task, ...]:
+    """All the tasks of this ``trio.run``, each before those in its nurseries; to be called from one of them."""
     root = trio.lowlevel.current_root_task()
     assert root is not None, "a task is running"
-    return _node(root)
+    found, left = list[trio.lowlevel.Task](), [root]
+    while left:
+        found.append(task := left.pop())
+        left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return tuple(found)
 
 
-def _node(task: trio.lowlevel.Task) -> TaskNode:
-    return TaskNode(task.name, _spot(task), tuple(_nursery(each) for each in task.child_nurseries))
+def running_tasks() -> TaskNode:
+    """The same as a tree, from the root."""
+    nodes: dict[trio.lowlevel.Task, TaskNode] = {}
+    tasks = everybody()
+    for task in reversed(tasks):  # from the leaves, which are there when their parents are made
+        nurseries = tuple(_nursery(nursery, nodes) for nursery in task.child_nurseries)
+        nodes[task] = TaskNode(task.name, _spot(task), nurseries)
+    return nodes[tasks[0]]
 
 
-def _nursery(nursery: trio.Nursery) -> NurseryNode:
+def _nursery(nursery: trio.Nursery, nodes: Mapping[trio.lowlevel.Task, TaskNode]) -> NurseryNode:
     # Trio keeps them in a set: without an order of our own, two looks at the same tasks would differ.
-    tasks = sorted(map(_node, nursery.child_tasks), key=lambda each: (each.name, str(each.spot)))
+    tasks = sorted((nodes[task] for task in nursery.child_tasks), key=lambda each: (each.name, str(each.spot)))
     return NurseryNode(tuple(tasks), nursery.cancel_scope.cancel_called)
 
 

@@ -73,9 +73,12 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
         with subprocess.Popen(program(base_url, rest), stdout=subprocess.PIPE, text=True) as ours:
-            assert ours.stdout is not None
-            assert ours.stdout.readline() == "KRW-BTC\n"
-            assert ours.stdout.readline() == "listening\n"
-            ours.send_signal(signal.SIGINT)
-            assert ours.stdout.read() == "KRW-ETH\n"
-            assert ours.wait(HANG_S) == 130
+            try:
+                assert ours.stdout is not None
+                assert ours.stdout.readline() == "KRW-BTC\n"
+                assert ours.stdout.readline() == "listening\n"
+                ours.send_signal(signal.SIGINT)
+                assert ours.stdout.read() == "KRW-ETH\n"
+                assert ours.wait(HANG_S) == 130
+            finally:
+                ours.kill()  # one that hangs is a failure, not a wait
