@@ -98,7 +98,7 @@ class Ground:
 async def open_ground(config: SimConfig | None = None, **options: Any) -> AsyncIterator[Ground]:
     """A simulator for the length of the block; `SimConfig` fields, with 20 ms latency and rolling seconds."""
     chosen = attrs.evolve(config or SimConfig(latency_s=LATENCY_S, window="rolling"), **options)
-    world, clock = World(seed=chosen.seed, markets=chosen.markets), SystemClock()
+    world, clock = World(seed=chosen.seed, markets=chosen.markets, lively=chosen.lively), SystemClock()
     async with spawn_simulator(chosen) as simulator:
         # Knowing the truth takes seconds at first and nothing afterwards: not to be paid between two figures.
         await trio.to_thread.run_sync(_learn, world, clock.now_ms())

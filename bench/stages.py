@@ -193,7 +193,9 @@ async def open_real_stage(**options: Any) -> AsyncIterator[Stage]:
     stage: _RealStage | None = None
     try:
         async with open_pipeline(base_url=base_url) as market:
-            stage = _RealStage(market, World(config.seed, config.markets), base_url, config, process)
+            stage = _RealStage(
+                market, World(config.seed, config.markets, lively=config.lively), base_url, config, process
+            )
             yield stage
     finally:
         with trio.CancelScope(shield=True):

@@ -69,6 +69,9 @@ class NotingDesk:
             stamp = value.exchange_ms if self.line in (Line.ORDERBOOK, Line.CANDLE) else value.trade_ms
             self.shown[value.market] = max(stamp, self.shown.get(value.market, 0))
 
+    def gone(self, topic: Topic, reason: str) -> None:
+        self._note("gone", (topic,), cause=reason)
+
     def spoiled(self, topic: Topic, start_ms: int, now_ms: int, cause: str) -> None:
         self._note("spoiled", (topic,), start_ms, cause)
 

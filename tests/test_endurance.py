@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import attrs
 import pytest
 
 from bench.endurance.__main__ import main
-from bench.endurance.course import endure
+from bench.endurance.course import Bars, endure
 from bench.endurance.plan import DAY_MS, LAST_MS, START_MS, Plan, absences, clock_steps, naps, struck, worlds
+from bench.soak.bars import UNIT, Shown
 from bench.soak.strikes import kinds
 from marketpipe.core.timeframes import Timeframe, floor, next_open
 from marketpipe.sim.faults import KINDS
@@ -43,8 +45,26 @@ def test_a_longer_run_begins_as_a_shorter_one():
     assert all(long[name][: len(spans)] == spans for name, spans in short.items())
 
 
-# The machine sleeps for two hours, and nobody has slept yet when a trade is lost.
+# The machine sleeps for two hours.
 SMALL = Plan(days=0.22, markets=8, unsteady=3, minutes=3, sleeps=((0.6, 2.0), (3.0, 0.3)), fault_every_s=(100.0, 400.0))
+
+
+def test_a_bar_of_a_day_that_was_told_is_not_forgotten_before_it_is_judged():
+    world = worlds(Plan(days=3))[0].in_hindsight()
+
+    def truth(market, timeframe, start_ms, end_ms):
+        return world.candles(market, timeframe, start_ms, end_ms, end_ms - 1)
+
+    book = Bars("KRW-BTC", Timeframe.D1, truth, START_MS, from_ms=START_MS)
+    end_ms = START_MS + DAY_MS
+    (bar,) = truth("KRW-BTC", Timeframe.D1, START_MS, end_ms)
+    prices = (bar.opening, bar.high, bar.low, bar.close)
+    turnover = Decimal(bar.turnover) / UNIT
+    assert list(book.bar(Shown(START_MS, prices, bar.volume, turnover, is_final=True, revision=0))) == []
+    for after_ms in (-60_000, 0, 600_000, 3_600_000):
+        assert list(book.check(end_ms + after_ms)) == []
+    assert book.checked == 1
+    assert book.behind == 0
 
 
 @pytest.mark.slow
@@ -62,7 +82,7 @@ def test_hours_in_virtual_time_end_green(tmp_path):
 
 @pytest.mark.slow
 def test_a_trade_that_is_lost_now_and_then_is_found():
-    course = endure(attrs.evolve(SMALL, sleeps=(), lose_every=50), say=lambda line: None)
+    course = endure(attrs.evolve(SMALL, days=0.16, lose_every=50), say=lambda line: None)
     assert course.findings.counts.keys() == {"trades"}
     assert course.verdict.startswith("RED")
 

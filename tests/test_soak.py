@@ -27,7 +27,6 @@ from bench.soak.__main__ import main
 from bench.soak.bars import LOST_MS as BAR_LOST_MS
 from bench.soak.bars import BarBook, Shown
 from bench.soak.findings import TOLD, Findings
-from bench.soak.lively import lively_world
 from bench.soak.plan import Plan
 from bench.soak.plants import PLANTS, Planted
 from bench.soak.record import Record
@@ -53,7 +52,7 @@ SHORT = Plan(seconds=120.0)
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return lively_world(7, 20, 855)
+    return World(7, 20, lively=855)
 
 
 # -- slopes -----------------------------------------------------------------------------------------------------------

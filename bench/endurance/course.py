@@ -346,9 +346,10 @@ class Course:
     async def _nap(self) -> None:
         for nap in naps(self.plan):
             await self._at(nap.at_ms)
+            # Before: whoever is woken first, at once judges by it.
             self._asleep_ms = self._stage.now_ms()
+            self._woken_ms = self._asleep_ms + nap.lasts_ms
             await self._stage.nap(nap.lasts_ms, counted=nap.counted)
-            self._woken_ms = self._stage.now_ms()
             self.counts["naps, counted" if nap.counted else "naps, not counted"] += 1
 
     async def _set_clock(self) -> None:

@@ -87,8 +87,9 @@ class BarBook:
         """Hold what came against the market, up to some seconds ago."""
         self._account(now_ms - SETTLED_MS)
         yield from self._broken(now_ms - LOST_MS)
-        for open_ms in [open_ms for open_ms in self._revisions if open_ms < now_ms - KEPT_MS]:
-            del self._revisions[open_ms]
+        for open_ms in list(self._revisions):
+            if next_open(self.timeframe, open_ms) < now_ms - KEPT_MS:
+                del self._revisions[open_ms]
 
     def close(self, end_ms: int) -> Iterator[str]:
         """Nothing more comes, and every bar that ended before ``end_ms`` must be as it was."""

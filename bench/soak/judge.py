@@ -22,7 +22,6 @@ from bench.ground import LATENCY_S, Ground
 from bench.soak import letters
 from bench.soak.bars import UNIT, BarBook, Shown
 from bench.soak.children import Child, open_child
-from bench.soak.lively import lively_world, warm_up
 from bench.soak.plan import Plan
 from bench.soak.record import Record
 from bench.soak.rows import Held, held
@@ -73,17 +72,15 @@ async def judge(plan: Plan, folder: Path) -> Record:
 
 @asynccontextmanager
 async def _open_exchange(plan: Plan) -> AsyncIterator[Ground]:
-    config = SimConfig(seed=plan.seed, markets=plan.markets, latency_s=LATENCY_S, window="rolling")
-    sizes = [str(plan.lively), str(plan.seed), str(plan.markets)]
-    async with open_child("bench.soak.exchange", *sizes, "--port=0", "--leave-with-stdin",
-                          *words_for(config)) as child:  # fmt: skip
+    config = SimConfig(seed=plan.seed, markets=plan.markets, lively=plan.lively, latency_s=LATENCY_S, window="rolling")
+    async with open_child("marketpipe.sim", "--port=0", "--leave-with-stdin", *words_for(config)) as child:
         with trio.fail_after(START_S):
             said = await anext(child.lines())
         if not said.startswith(ANNOUNCEMENT):
             raise RuntimeError(f"the simulator did not start; it printed {said!r}")
         base_url = said.removeprefix(ANNOUNCEMENT).decode().strip()
-        world = lively_world(plan.seed, plan.markets, plan.lively)
-        await trio.to_thread.run_sync(warm_up, world)
+        world = World(plan.seed, plan.markets, lively=plan.lively)
+        await trio.to_thread.run_sync(world.warm_up)
         yield Ground(SpawnedSimulator(base_url, config, child.process.pid), world, SystemClock())
 
 
@@ -120,7 +117,7 @@ class _Judging:
         self._minutes = self._lively[:some] + still[: self.plan.minutes - some]
         self._seconds = self._lively[: self.plan.seconds_of]
         # Rows are compared in a thread: what a world remembers is not for two threads.
-        self._archive = lively_world(self.plan.seed, self.plan.markets, self.plan.lively)
+        self._archive = World(self.plan.seed, self.plan.markets, lively=self.plan.lively)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 

@@ -90,8 +90,12 @@ class CandleDesk:
         if doubted:
             for topic in doubted:
                 self._doubt(topic, now_ms, now_ms + UNSURE_MS)
-            start_ms = min(self._doubts[topic].since_ms for topic in doubted)
-            self._send(Doubt(doubted, start_ms, now_ms + UNSURE_MS))
+            # Each from its own beginning: more than what is doubted here nothing would ever clear.
+            by_start: dict[int, list[Topic]] = {}
+            for topic in doubted:
+                by_start.setdefault(self._doubts[topic].since_ms, []).append(topic)
+            for start_ms, topics_of in by_start.items():
+                self._send(Doubt(tuple(topics_of), start_ms, now_ms + UNSURE_MS))
             self._need.set()
 
     def _doubt(self, topic: Topic, since_ms: int, until_ms: int | None = None) -> None:
@@ -166,6 +170,12 @@ class CandleDesk:
                 self.tally.gaps += 1
                 self._hub.tell(topic, [gap])
         self._send(Doubt(shown, start_ms - UNSURE_MS, now_ms + UNSURE_MS))
+
+    def gone(self, topic: Topic, reason: str) -> None:
+        self._doubts.pop(topic, None)
+        gap = self._gaps.pop(topic, None)
+        if gap is not None:
+            self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
 
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         for topic in topics:
@@ -245,7 +255,7 @@ class CandleDesk:
         try:
             page = await self._read(topic, doubted.since_ms - UNSURE_MS, Priority.NORMAL)
         except UnknownMarket as error:
-            self._give_up(topic, str(error))
+            self.gone(topic, str(error))
             return True
         except ExchangeError as error:
             logger.info("reading %s again: %s", topic, told(error), extra=fields("not-read-again", error, topic=topic))
@@ -288,12 +298,6 @@ class CandleDesk:
             piece = _settled(page)
             if piece.start_ms < piece.end_ms and all(map(is_possible, piece.bars)):
                 self._archive(piece)
-
-    def _give_up(self, topic: Topic, reason: str) -> None:
-        self._doubts.pop(topic, None)
-        gap = self._gaps.pop(topic, None)
-        if gap is not None:
-            self._hub.tell(topic, [attrs.evolve(gap, proof=reason)])
 
 
 def _settled(page: BarPage) -> Piece:

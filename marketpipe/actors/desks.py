@@ -78,6 +78,10 @@ class Desk(Protocol):
         """The connection is gone. What it showed until ``start_ms`` is certain."""
         ...
 
+    def gone(self, topic: Topic, reason: str) -> None:
+        """The exchange does not list the market of ``topic`` any more: an open gap is closed, for that ``reason``."""
+        ...
+
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         """Nobody wants these any more."""
         ...
@@ -186,6 +190,11 @@ class SnapshotDesk:
                 gap = self._gaps[topic.market] = Gap(topic.market, start_ms, max(start_ms, now_ms), cause)
                 self.tally.gaps += 1
                 self._tell(gap)
+
+    def gone(self, topic: Topic, reason: str) -> None:
+        gap = self._gaps.pop(topic.market, None)
+        if gap is not None:
+            self._tell(attrs.evolve(gap, proof=reason))
 
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         markets = [topic.market for topic in topics]

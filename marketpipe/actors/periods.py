@@ -39,6 +39,8 @@ logger = logging.getLogger("marketpipe.stream")
 # The running bar and the one that has just ended.
 NEWEST = 2
 AGAIN_S = 1.0
+# How often it is looked whether midnight has come.
+LOOK_EVERY_S = 60.0
 # A day's bar has settled a second after its end, and the exchange's time is known to a second only.
 SETTLED_MS = GRACE_MS + 1_000
 ALL_TIME = (0, 1 << 62)
@@ -124,9 +126,14 @@ class Periods:
                     read_ms = await self._until_it_works(self._read_bars, topic)
                     await self._until_it_works(self._read_days, bars)
                     # The midnight after that reading: it may have passed while the question stood in the queue.
-                    await trio.sleep(max(0, _after_midnight_ms(read_ms) - self._exchange_ms()) / 1000)
+                    await self._until(_after_midnight_ms(read_ms))
             except UnknownMarket as error:
                 self._hub.fail(topic, error, self._exchange_ms())
+
+    async def _until(self, at_ms: int) -> None:
+        # In steps: a machine that is suspended meanwhile wakes up when its own clock says so, hours after midnight.
+        while (left_ms := at_ms - self._exchange_ms()) > 0:  # noqa: ASYNC110  the clock that counts wakes nobody
+            await trio.sleep(min(left_ms / 1000, LOOK_EVERY_S))
 
     async def _until_it_works(self, read: Callable[[T], Awaitable[R]], about: T) -> R:
         while True:

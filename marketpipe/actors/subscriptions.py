@@ -247,6 +247,11 @@ class Subscriptions:
 
     def _gone(self, topic: Topic, error: UnknownMarket) -> None:
         self._keepers[topic.line].abandon(topic, str(error))
+        # What was told to be open ends as it began; only then comes that nothing more will.
+        self._desks[topic.line].gone(topic, str(error))
+        absent = self._absent.pop(topic, None)
+        if absent is not None:
+            self._tell_listeners(topic, attrs.evolve(absent, proof=str(error)))
         self._hub.fail(topic, error, self.exchange_ms())
         if topic.line is Line.TICKER:
             self._periods.gone(topic.market, error)

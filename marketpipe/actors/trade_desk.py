@@ -110,6 +110,11 @@ class TradeDesk:
             self._late.pop(topic.market, None)
             self._tell(topic.market, self._flows[topic.market].lost(start_ms, max(start_ms, now_ms), cause))
 
+    def gone(self, topic: Topic, reason: str) -> None:
+        flow = self._flows.get(topic.market)
+        if flow is not None:
+            self._tell(topic.market, flow.unrepairable(reason))
+
     def release(self, topics: Collection[Topic], now_ms: int) -> None:
         for topic in topics:
             self._flows.pop(topic.market, None)

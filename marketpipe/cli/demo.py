@@ -119,7 +119,7 @@ async def _read(stream: AsyncIterable[object]) -> None:
 
 
 async def _prepare(config: SimConfig, nursery: trio.Nursery) -> tuple[SpawnedSimulator, World]:
-    world = World(seed=config.seed, markets=config.markets)
+    world = World(seed=config.seed, markets=config.markets, lively=config.lively)
     async with trio.open_nursery() as both:
         both.start_soon(_learn, world, name="learning the world")
         simulator = await nursery.start(_simulate, config, name="simulator")

@@ -19,6 +19,7 @@ __all__ = ["sim"]
 _HELP = {
     "seed": "The same seed gives the same market.",
     "markets": "How many markets are listed.",
+    "lively": "So many of 855 markets trade as in the busiest hours, the others hardly ever.",
     "limit": "Requests per second that each rate-limit group accepts.",
     "window": "How a second is counted.",
     "latency_s": "Milliseconds from a request to its answer.",

@@ -69,15 +69,20 @@ class Counted:
         the count against, it agrees if nothing was traded since `agreed_ms`.
         """
         seen = _Seen(traded_ms // DAY_MS, count - told.until, count - told.before - told.least)
-        if self._offset is None or self._day != seen.day:
-            self._day, self._offset, self._other = seen.day, seen.certain, None
-            return self._agree(traded_ms, asked_ms) if traded_ms <= self.agreed_ms else False
+        if self._day != seen.day:
+            self._day, self._offset, self._other = seen.day, None, None
+        if self._offset is None and traded_ms <= self.agreed_ms:
+            self._offset, self._other = seen.certain, None
+            return self._agree(traded_ms, asked_ms)
         if seen.allows(self._offset):
             self.explained()
             return self._agree(traded_ms, asked_ms)
-        if seen.allows(self._other):  # nothing was missing then: the count itself had made a leap
+        if seen.allows(self._other):  # nothing was missing then: the count had made a leap, or is the day's first
             self._offset, self._other = self._other, None
             return self._agree(traded_ms, asked_ms)
+        if self._offset is None:
+            self._other = seen.certain
+            return False
         if self._pass_over > 0:
             self._pass_over -= 1
             return True
@@ -90,9 +95,14 @@ class Counted:
         """What the last alarm was about was missing indeed."""
         self._unexplained, self._other = 0, None
 
+    def looked_to(self, ms: int) -> None:
+        """All up to ``ms`` was looked through, and what was missing is told: it need not be looked through again."""
+        self.agreed_ms = max(self.agreed_ms, ms)
+
     def certain_to(self, ms: int) -> None:
         """All up to ``ms`` was told, or will not be: what is missing is looked for from there on."""
-        self.agreed_ms, self._offset = ms, None
+        self.looked_to(ms)
+        self._offset = None
 
     def _agree(self, traded_ms: int, asked_ms: int) -> bool:
         self.agreed_ms = max(self.agreed_ms, traded_ms, asked_ms)

@@ -91,6 +91,11 @@ class _Doubt:
         """The moment from which the stream is whole again."""
         return max(self.told_ms, self.noticed_ms if self.edge is None else self.edge.trade_ms)
 
+    @property
+    def read_ms(self) -> int:
+        """Up to when REST, read now, is certain to show every trade."""
+        return self.whole_ms - SLACK_MS
+
 
 @attrs.define(eq=False)
 class TradeFlow:
@@ -145,9 +150,10 @@ class TradeFlow:
     def resubscribed(self, now_ms: int) -> None:
         """A subscribe message has replaced another on the running connection: trades may have fallen between the two.
 
-        ``now_ms``: a moment before it was sent. A snapshot comes next.
+        ``now_ms``: a moment before it was sent, however long before. A snapshot comes next.
         """
         self._joined = True
+        now_ms = max(now_ms, self._counted.agreed_ms)
         if self._doubt is not None:
             self._restart(self._doubt, now_ms)
         elif self._certain:
@@ -182,13 +188,14 @@ class TradeFlow:
     def lost(self, start_ms: int, now_ms: int, cause: str) -> tuple[Gap, ...]:
         """The connection is gone or no longer relied on: nothing after ``start_ms`` is certain. Noticed at ``now_ms``.
 
+        Both may be too early, by hours after this machine was suspended: what was looked through since is certain too.
         Returns the open Gap; nothing if a hole is open already, which then reaches back to the earlier start, or if
         nothing was ever certain.
         """
         self._joined = False
         if not self._certain:
             return ()
-        doubt = self._doubt
+        start_ms, doubt = max(start_ms, self._counted.agreed_ms), self._doubt
         if doubt is not None and doubt.holds:
             self._restart(doubt, start_ms)
             doubt.noticed_ms = max(doubt.noticed_ms, now_ms)
@@ -324,6 +331,7 @@ class TradeFlow:
         missing = [trade for trade in missing if doubt.unsure is not None and trade.sequential_id in doubt.unsure]
         if missing or self._shortfall(doubt, reading):
             return self._mended(doubt, reading, missing)
+        self._counted.looked_to(doubt.read_ms)
         return self._settle()
 
     def _mended(self, doubt: _Doubt, reading: Reading, missing: list[Trade]) -> tuple[Trade | Gap, ...]:
@@ -332,8 +340,10 @@ class TradeFlow:
         proof = self._proof(doubt, reading, missing)
         shortfall = self._shortfall(doubt, reading)
         if not shortfall:
+            self._counted.looked_to(doubt.read_ms)
             return self._close(doubt, repaired=True, proof=proof, missing=missing)
         self._give_up(doubt, (reading.whole_from_ms, -1))
+        self._counted.looked_to(doubt.read_ms)
         return self._close(doubt, repaired=False, proof=f"{shortfall}; {proof}", missing=missing)
 
     def _give_up(self, doubt: _Doubt, floor: tuple[int, int]) -> None:

@@ -67,6 +67,8 @@ class SimConfig:
     """The options of a simulator. A wrong value is a ``ValueError`` or ``TypeError`` that names field and value.
 
     - ``seed``, ``markets``: the same pair gives the same market at the same time, on every machine.
+    - ``lively``: about so many markets of 855, the first of each quote currency, trade 60,000 times a day, as in the
+      busiest hours, and all others a few times. None: as uneven as in a quiet night.
     - ``limit``: requests per second that each rate-limit group accepts (reference/rate-limits, 2026-10-07).
     - ``window``: how a second is counted. ``fixed``: the wall clock's seconds, as the guides model it; ``first``: a
       second starts with the first request, as old documentation said; ``rolling``: any second, the strictest reading.
@@ -94,6 +96,7 @@ class SimConfig:
 
     seed: int = attrs.field(default=7, validator=_whole(0, 2**63 - 1))
     markets: int = attrs.field(default=855, validator=_whole(1, 10_000))
+    lively: int | None = attrs.field(default=None, validator=_whole(0, 10_000, or_none=True))
     limit: int = attrs.field(default=10, validator=_whole(1))
     window: Window = attrs.field(default="fixed", validator=_one_of("fixed", "rolling", "first"))
     latency_s: float = attrs.field(default=0.0, validator=_seconds(positive=False))

@@ -93,7 +93,7 @@ class SimExchange:
     def __init__(self, config: SimConfig, clock: Clock, world: World | None = None) -> None:
         self.config = config
         self.clock = clock
-        self.world = World(config.seed, config.markets) if world is None else world
+        self.world = World(config.seed, config.markets, lively=config.lively) if world is None else world
         self.connections_open = 0
         self.connections_total = 0
         self._options = quotation.Options(**{name: getattr(config, name) for name in _HABITS})
@@ -139,6 +139,8 @@ class SimExchange:
 
         It takes a second or two for a whole exchange; others run, and cancellation is noticed, in between.
         """
+        if self.config.lively is not None:
+            await trio.to_thread.run_sync(self.world.warm_up, abandon_on_cancel=True)
         for market in self.world.listed(self.clock.now_ms()):
             query = [("markets", market)]
             quotation.answer(self.world, "/v1/ticker", query, self.clock.now_ms(), self._options)

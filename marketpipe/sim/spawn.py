@@ -42,7 +42,7 @@ class SpawnedSimulator:
     @property
     def world(self) -> World:
         """A market equal to the one it shows, worked out here: the truth to compare with."""
-        return World(self.config.seed, self.config.markets)
+        return World(self.config.seed, self.config.markets, lively=self.config.lively)
 
 
 @asynccontextmanager

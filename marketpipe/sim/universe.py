@@ -64,19 +64,23 @@ class SimMarket:
     cautions: frozenset[str]
 
 
-def universe(seed: int, count: int) -> tuple[SimMarket, ...]:
-    """The first ``count`` markets. A smaller universe is the beginning of a larger one."""
-    return tuple(islice(_markets(seed), count))
+def universe(seed: int, count: int, lively: int | None = None) -> tuple[SimMarket, ...]:
+    """The first ``count`` markets. A smaller universe is the beginning of a larger one.
+
+    ``lively``: about so many of 855, the first of each quote, trade as much as the busiest, and all others hardly ever;
+    None: as uneven as the real exchange in a quiet night.
+    """
+    return tuple(islice(_markets(seed, lively), count))
 
 
-def _markets(seed: int) -> Iterator[SimMarket]:
+def _markets(seed: int, lively: int | None) -> Iterator[SimMarket]:
     queues = {quote: _coins_of(seed, quote) for quote in SHARES}
     ranks = dict.fromkeys(SHARES, 0)
     for number, quote in enumerate(_quotes()):
         coin = next(queues[quote])
         if number < len(FIRST) and (quote, coin.code) != FIRST[number]:
             raise AssertionError(f"market {number} must be {FIRST[number]}, was {quote}-{coin.code}")
-        yield _market(seed, quote, coin, ranks[quote])
+        yield _market(seed, quote, coin, ranks[quote], lively)
         ranks[quote] += 1
 
 
@@ -102,12 +106,12 @@ def _coins_of(seed: int, quote: str) -> Iterator[Coin]:
             yield coin
 
 
-def _market(seed: int, quote: str, coin: Coin, rank: int) -> SimMarket:
+def _market(seed: int, quote: str, coin: Coin, rank: int, lively: int | None) -> SimMarket:
     code = f"{quote}-{coin.code}"
     price = coin.price * DOLLARS["KRW"] // E8 if quote == "KRW" else coin.price // (DOLLARS[quote] * E8)
     step = tick(quote, price * TOP[0] // TOP[1])
     base = max(price // step, 2)
-    activity = _activity(quote, rank)
+    activity = _activity(quote, rank) if lively is None else _lively(quote, rank, lively)
     caution, warning, flag, phase = words(4, seed, code, "market")
     return SimMarket(
         code=code,
@@ -132,6 +136,12 @@ def _activity(quote: str, rank: int) -> Activity:
     if quote == "KRW":
         return DEEP if rank < 3 else BUSY if rank < 24 else MID if rank < 150 else THIN
     return MID if rank < 3 else THIN if rank < 20 else DUST
+
+
+def _lively(quote: str, rank: int, lively: int) -> Activity:
+    # Nothing in between: what is remembered of a market (its last hundred trades) is full within minutes, or as good as
+    # empty for ever, so that a long run can tell a leak from what fills up by design.
+    return DEEP if rank < -(-lively * SHARES[quote] // sum(SHARES.values())) else DUST
 
 
 def _lot(quote: str, activity: Activity, price: int, word: int) -> int:

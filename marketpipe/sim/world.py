@@ -23,7 +23,7 @@ from marketpipe.sim.day import Bar, Deal, Span, stored_ms
 from marketpipe.sim.draw import draw
 from marketpipe.sim.history import Extremes, History
 from marketpipe.sim.script import ScriptedTrade, scripted_days
-from marketpipe.sim.tape import DAY_MS
+from marketpipe.sim.tape import DAY_MS, DEEP, drawn_tape
 from marketpipe.sim.universe import SimMarket, universe
 
 __all__ = ["Summary", "World"]
@@ -72,6 +72,8 @@ class World:
     ``absences`` are holes of single markets, by code, in which they are not listed either: delisted when one begins,
     and listed again, with their history, when it ends. One that covers a market's listing puts it off.
 
+    ``lively``: see `universe`.
+
     Times in queries are epoch milliseconds. A code that is not listed, or not yet, is a ``KeyError``.
     """
 
@@ -81,6 +83,7 @@ class World:
         markets: int = 855,
         holes: Iterable[Span] = (),
         absences: Mapping[str, Iterable[Span]] | None = None,
+        lively: int | None = None,
     ) -> None:
         if markets < 1:
             raise ValueError(f"markets must be at least 1, was {markets!r}")
@@ -89,7 +92,7 @@ class World:
         self._absences = {code: _joined(spans) for code, spans in (absences or {}).items()}
         self._histories = {
             market.code: History(seed, market, _joined([*self.holes, *self._absences.get(market.code, ())]))
-            for market in universe(seed, markets)
+            for market in universe(seed, markets, lively)
         }
         unknown = sorted(self._absences.keys() - self._histories.keys())
         if unknown:
@@ -99,6 +102,13 @@ class World:
         self._summaries: dict[str, _Cached] = {}
         self._year: dict[str, tuple[int, Extremes | None]] = {}
         self._books: dict[tuple[str, int], Book] = {}
+
+    def warm_up(self) -> None:
+        """Draw the tapes of the busiest markets now: many of them take seconds, in which nobody is answered."""
+        deep = [history.market for history in self._histories.values() if history.market.activity == DEEP]
+        for amplitude in sorted({market.amplitude for market in deep}):
+            for index in range(len(DEEP.trades)):
+                drawn_tape(self.seed, DEEP, index, amplitude)
 
     def script(self, code: str, trades: Iterable[ScriptedTrade]) -> None:
         """Let the market trade exactly so from 00:00 UTC of the first of ``trades`` until 00:00 UTC after the last.

@@ -117,6 +117,28 @@ async def test_frames_are_handed_on_as_they_came(autojump_clock):
         assert bench.rest.asked == []
 
 
+async def test_each_topic_is_in_doubt_from_its_own_beginning_on(autojump_clock):
+    """Of what was doubted because of another, the same bar in the snapshot would clear only the newest part."""
+    async with at_work() as bench:
+        bench.connect(BTC, ETH)
+        bench.take(frame(BTC), frame(ETH))
+        await trio.sleep(1_000)
+        shown = frame(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        bench.desk.lost([ETH], at(1), at(1_010), "the exchange does not send it")
+        bench.lose(BTC)
+        bench.sent.clear()
+        bench.connect(BTC, ETH)
+        assert {topic: doubt.start_ms for doubt in bench.told(Doubt) for topic in doubt.topics} == {
+            ETH: at(1),
+            BTC: at(1_010),
+        }
+        bench.take(attrs.evolve(shown, received_ms=now_ms()), snapshot=True)
+        (cleared,) = bench.told(Cleared)
+        assert cleared.start_ms <= at(1_010)
+
+
 async def test_what_is_proven_is_proven_of_what_has_shown_something(autojump_clock):
     """A market that never showed a bar may yet be kept from us."""
     async with at_work() as bench:

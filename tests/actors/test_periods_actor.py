@@ -146,6 +146,20 @@ async def test_the_bar_itself_is_read_when_it_is_wanted_and_when_a_day_has_ended
         assert [row[0] for row in bench.asked()] == [0.0, 33.0, 86_433.0, 172_833.0]
 
 
+async def test_midnight_is_not_missed_by_a_machine_that_is_suspended_while_its_clock_stands_still(
+    autojump_clock, monkeypatch
+):
+    async with following() as bench:
+        bench.periods.want([of(D1)])
+        await trio.sleep(40)
+        began_ms = now_ms()
+        monkeypatch.setattr(f"{__name__}.BEGIN_MS", BEGIN_MS + DAY_MS - 3_600_000)
+        assert now_ms() == began_ms + DAY_MS - 3_600_000
+        await trio.sleep(3_600 - 6)  # 33 s were over at the first midnight's reading
+        assert len(bench.asked()) == 3
+        assert bench.told(BarPage)[-1].read_ms == MIDNIGHT_MS + DAY_MS + 3_000
+
+
 async def test_what_is_wanted_before_the_last_day_has_settled_is_read_again_when_it_has(autojump_clock):
     async with following() as bench:
         await trio.sleep(31)

@@ -519,6 +519,49 @@ async def test_a_market_may_be_gone_from_any_line(autojump_clock, topic):
         assert bench.open() == ["ticker" if topic is DAYS else topic.line.value]
 
 
+@pytest.mark.parametrize("topic", [TRADES, TICKERS, MINUTES, DAYS])
+@pytest.mark.parametrize("alone", [True, False])
+async def test_a_gap_that_is_open_when_its_market_is_delisted_ends_as_it_began(autojump_clock, topic, alone):
+    other = topic._replace(market=ETH)
+    async with managing() as bench, bench.listen(*([topic] if alone else [topic, other])) as listener:
+        carrier = Topic(Line.TICKER, BTC) if topic is DAYS else topic
+        desk = bench.subscriptions._desks[carrier.line]
+        await trio.sleep(5)
+        heard(listener)
+        desk.lost([carrier], now_ms() - 2_000, now_ms(), "closed 1006")
+        (opened,) = heard(listener)
+        assert opened.is_open
+        await trio.sleep(1)
+        bench.subscriptions._gone(carrier, UnknownMarket(BTC))
+        closed = listener.receive_nowait()
+        assert isinstance(closed, Gap)
+        assert (closed.market, closed.start_ms, closed.cause) == (BTC, opened.start_ms, opened.cause)
+        assert not closed.is_open
+        assert not closed.repaired
+        if alone:
+            with pytest.raises(UnknownMarket):
+                heard(listener)
+        else:
+            # Trades that had not been counted yet reach further back, which is told too.
+            *more, last = heard(listener)
+            assert last.proof == "nothing more will come"
+            assert all(gap.end_ms == opened.start_ms and not gap.is_open for gap in more)
+        assert desk.open_gap(carrier) is None
+
+
+async def test_that_a_stream_has_not_begun_ends_with_its_market_too(autojump_clock):
+    async with (
+        managing(stream=PaperStream(), handshake_s=1.0, snapshot_s=1.0) as bench,
+        bench.listen(TICKERS) as listener,
+    ):
+        await trio.sleep(4)
+        (opened,) = heard(listener)
+        assert opened.is_open
+        bench.subscriptions._gone(TICKERS, UnknownMarket(BTC))
+        closed = listener.receive_nowait()
+        assert (closed.start_ms, closed.is_open, closed.repaired) == (opened.start_ms, False, False)
+
+
 async def test_a_market_gone_from_one_line_is_not_gone_from_another_that_still_shows_it(autojump_clock):
     """Each line finds out for itself: the silent one long before the one that flows."""
 

@@ -68,6 +68,19 @@ def test_nothing_is_learned_from_a_count_within_a_millisecond():
     assert counted.agrees(at(41), Decimal(102), told("5", "1"), at(42))
 
 
+def test_what_a_count_was_ahead_by_for_want_of_a_trade_is_not_taken_for_its_offset():
+    """Otherwise the next loss of the same size would be taken for what is usual."""
+    counted = Counted()
+    counted.certain_to(at(10))
+    assert not counted.agrees(at(11), Decimal(102), told("0"), at(12))
+    counted.explained()  # two were missing, and are told now
+    assert not counted.agrees(at(21), Decimal(105), told("3", "1"), at(22)), "two are missing again, and told then"
+    counted.explained()
+    assert not counted.agrees(at(31), Decimal(106), told("6", "1"), at(32)), "nothing to hold it against yet"
+    assert counted.agrees(at(41), Decimal(107), told("7", "1"), at(42))
+    assert not counted.agrees(at(51), Decimal(110), told("8", "1"), at(52))
+
+
 def test_a_new_day_counts_from_zero_and_the_end_of_the_old_is_looked_through():
     counted = begun()
     assert not counted.agrees(at(86_401), Decimal(2), told("9", "2"), at(86_402))

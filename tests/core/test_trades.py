@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 from paper_exchange import DAY_MS, NOW_MS, Deal, TradeExchange, trade
@@ -558,6 +559,92 @@ def test_no_more_trades_wait_for_a_repair_than_memory_is_meant_for(monkeypatch: 
     assert closed == gap(500, 3_000, proof="4 trades were waiting for the repair")
     assert held == [at(3_000), at(3_001), at(3_002), at(3_003)]
     assert flow.live(at(3_004), snapshot=False) == (at(3_004),)
+
+
+def test_the_second_of_two_losses_of_the_same_size_is_found_too():
+    rows = [at(-3_600_000), at(0), at(0, 1)]
+    flow = streaming(rows[0])
+    flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 1_000)
+    assert mend(flow, rows) is None
+    assert mend(flow, rows) is None
+    closed, *missing = mend(flow, rows)
+    assert closed.repaired
+    assert missing == rows[1:]
+    rows += [at(10_000), at(10_000, 1), at(10_007)]
+    assert flow.live(rows[-1], snapshot=False) == (rows[-1],)
+    flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 11_000)
+    assert flow.needs is Need.CHECK
+    assert mend(flow, rows) is None
+    assert mend(flow, rows) is None
+    closed, *missing = mend(flow, rows)
+    assert missing == rows[3:5]
+
+
+# -- a clock that is far behind --------------------------------------------------------------------------------
+
+HOURS_MS = 6 * 3_600_000
+
+
+def woken(monkeypatch: pytest.MonkeyPatch) -> tuple[TradeFlow, list[Trade]]:
+    """A flow whose machine slept for hours of which its clock knows nothing, and what REST shows; all is mended."""
+    monkeypatch.setattr(delivered, "KEEP", 2)
+    monkeypatch.setattr(delivered, "KEEP_MORE", 2)
+    rows = [at(-60_000), at(-1_000)]
+    flow = streaming(*rows)
+    lose(flow, 0, 1_000)
+    flow.subscribed()
+    rows += [at(HOURS_MS - 60_000 * ago) for ago in range(9, -1, -1)]
+    flow.live(rows[-1], snapshot=True)
+    closed, *_ = mend(flow, rows)
+    assert closed.repaired
+    return flow, rows
+
+
+def test_what_was_mended_is_certain_though_the_clock_is_far_behind_when_another_subscription_comes(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    flow, rows = woken(monkeypatch)
+    flow.resubscribed(NOW_MS + 5_000)
+    rows.append(at(HOURS_MS + 9_000))
+    flow.live(rows[-1], snapshot=True)
+    assert mend(flow, rows) == ()
+    assert flow.needs is None
+
+
+def test_what_was_mended_is_certain_though_the_clock_is_far_behind_at_the_next_loss(monkeypatch: pytest.MonkeyPatch):
+    flow, rows = woken(monkeypatch)
+    (opened,) = lose(flow, 5_000, 6_000)
+    assert opened.start_ms == at(HOURS_MS).trade_ms - SLACK_MS
+    flow.subscribed()
+    rows += [at(HOURS_MS + 7_000), at(HOURS_MS + 9_000)]
+    flow.live(rows[-1], snapshot=True)
+    closed, *rest = mend(flow, rows)
+    assert closed.repaired
+    assert rest == rows[-2:]
+
+
+def test_what_was_given_up_is_looked_through_no_more(monkeypatch: pytest.MonkeyPatch):
+    # Its beginning is not remembered any more. That is told once, and not again with every count.
+    monkeypatch.setattr(delivered, "KEEP", 2)
+    monkeypatch.setattr(delivered, "KEEP_MORE", 2)
+    rows = [at(60_000 * number) for number in range(12)]
+    flow = streaming(*rows)
+    flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 5_000)
+    assert mend(flow, rows) is None
+    closed, *_ = mend(flow, rows)
+    assert not closed.repaired
+    for number in range(12, 20):
+        rows.append(at(60_000 * number))
+        assert flow.live(rows[-1], snapshot=False) == (rows[-1],)
+        flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 5_000)
+        assert flow.needs is None or mend(flow, rows) in {None, ()}
+        assert flow.needs is None or mend(flow, rows) == ()
+        assert flow.needs is None
+
+
+def total(rows: Sequence[Trade]) -> Decimal:
+    """What the exchange counts if these are all."""
+    return sum((row.volume for row in rows), Decimal(0))
 
 
 # -- a subscription is replaced --------------------------------------------------------------------------------

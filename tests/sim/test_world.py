@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import combinations, pairwise
 from statistics import median
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -351,6 +352,20 @@ def test_the_universe_has_the_exchanges_mix_and_a_smaller_one_is_its_beginning()
     assert all(abs(share[quote] - size / 5) < 2 for quote, size in {"KRW": 289, "BTC": 328, "USDT": 238}.items())
     assert 10 <= sum(market.warning for market in whole) <= 30
     assert 150 <= sum(bool(market.cautions) for market in whole) <= 300
+
+
+@pytest.mark.parametrize(
+    ("lively", "shares"), [(0, (0, 0, 0)), (1, (1, 1, 1)), (200, (68, 77, 56)), (855, (289, 328, 238))]
+)
+def test_the_first_markets_of_each_quote_are_busy_if_it_is_asked_for_and_the_rest_still(lively, shares):
+    """Prices, names and listings are as ever: only how much is traded differs."""
+    markets = universe(7, 855, lively)
+    for quote, share in zip(("KRW", "BTC", "USDT"), shares, strict=True):
+        kinds = [market.activity.name for market in markets if market.quote == quote]
+        assert kinds == ["deep"] * share + ["dust"] * (len(kinds) - share)
+    assert [attrs.evolve(each, activity=DUST, lot=0) for each in markets] == [
+        attrs.evolve(each, activity=DUST, lot=0) for each in universe(7, 855)
+    ]
 
 
 @pytest.mark.slow
