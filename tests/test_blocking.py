@@ -510,7 +510,7 @@ class TestEnd:
             bars = market.iterate_candle("KRW-BTC", start=minute_ms(market) - 60 * MINUTE_MS)
             next(bars)
             progress = job.progress()
-            next(progress)
+            first = next(progress)
             ours, theirs = multiprocessing.Pipe()
             process = multiprocessing.get_context("fork").Process(target=child, args=(theirs,))
             process.start()
@@ -519,7 +519,7 @@ class TestEnd:
             process.join(HANG_S)
             assert process.exitcode == 0
             assert next(events).market == "KRW-BTC"
-        assert list(progress)[-1].state is JobState.DONE
+        assert [first, *progress][-1].state is JobState.DONE
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_a_fork_is_refused_in_words(self, market):

@@ -65,7 +65,7 @@ class TradeDesk:
             flow = self._flows.get(topic.market)
             if flow is None:
                 flow = self._flows[topic.market] = TradeFlow(topic.market)
-            flow.subscribed()
+            flow.subscribed(now_ms)
         for topic in kept:
             self._flows[topic.market].resubscribed(now_ms)
 

@@ -95,14 +95,14 @@ class Counted:
         """What the last alarm was about was missing indeed."""
         self._unexplained, self._other = 0, None
 
-    def looked_to(self, ms: int) -> None:
-        """All up to ``ms`` was looked through, and what was missing is told: it need not be looked through again."""
-        self.agreed_ms = max(self.agreed_ms, ms)
+    def looked_through(self, start_ms: int, end_ms: int) -> None:
+        """All between the two was looked through, and what was missing is told; it may join what is certain."""
+        if start_ms <= self.agreed_ms:
+            self.agreed_ms = max(self.agreed_ms, end_ms)
 
     def certain_to(self, ms: int) -> None:
         """All up to ``ms`` was told, or will not be: what is missing is looked for from there on."""
-        self.looked_to(ms)
-        self._offset = None
+        self.agreed_ms, self._offset = max(self.agreed_ms, ms), None
 
     def _agree(self, traded_ms: int, asked_ms: int) -> bool:
         self.agreed_ms = max(self.agreed_ms, traded_ms, asked_ms)

@@ -47,8 +47,6 @@ __all__ = ["Need", "RepairWalk", "TradeFlow"]
 
 # Trades that may wait for a repair, or come while a check is not done: minutes of the busiest market.
 WAIT_AT_MOST = 100_000
-# How long before the first count a market may have begun to trade: counts are some seconds apart.
-BEGAN_MS = 3_600_000
 
 RepairWalk = Generator[tuple[TradesRequest, ...], tuple[tuple[Trade, ...], ...], tuple[Trade | Gap, ...] | None]
 
@@ -113,6 +111,8 @@ class TradeFlow:
     _certain: bool = attrs.field(default=False, init=False)  # whether there ever was a moment from which all is told
     _joined: bool = attrs.field(default=False, init=False)  # whether frames come from a connection that is relied on
     _calm: bool = attrs.field(default=False, init=False)  # certain, and no doubt
+    _began_ms: int = attrs.field(default=-1, init=False)  # a moment before the first subscription
+    _read_ms: tuple[int, int] = attrs.field(default=(0, -1), init=False)  # between the two REST was looked through
     _turn: int = attrs.field(default=0, init=False)  # counts what makes a repair that is under way worthless
 
     @property
@@ -137,8 +137,11 @@ class TradeFlow:
             return self._told(trade, snapshot)
         return (trade,) if self._delivered.add(trade) else ()
 
-    def subscribed(self) -> None:
-        """A connection carries this market from now on; a snapshot, its last trade, comes next."""
+    def subscribed(self, now_ms: int) -> None:
+        """A connection carries this market from now on; a snapshot, its last trade, comes next.
+
+        ``now_ms``: a moment before it was subscribed.
+        """
         self._joined = True
         if self._doubt is not None:
             self._restart(self._doubt, self._doubt.from_ms)
@@ -146,6 +149,7 @@ class TradeFlow:
             self._begin_check("subscribed again")
         else:
             self._certain = self._calm = False
+            self._began_ms = now_ms
 
     def resubscribed(self, now_ms: int) -> None:
         """A subscribe message has replaced another on the running connection: trades may have fallen between the two.
@@ -153,7 +157,7 @@ class TradeFlow:
         ``now_ms``: a moment before it was sent, however long before. A snapshot comes next.
         """
         self._joined = True
-        now_ms = max(now_ms, self._counted.agreed_ms)
+        now_ms = self._unread_ms(now_ms)
         if self._doubt is not None:
             self._restart(self._doubt, now_ms)
         elif self._certain:
@@ -176,10 +180,7 @@ class TradeFlow:
         if not (self._calm and self._joined):  # what is in doubt is looked into anyway
             return
         if counted.agreed_ms < 0:
-            # A market that had no trade to show when it was subscribed has made its first one just now.
-            first = next(iter(delivered.by_id.values()), None)
-            first_ms = traded_ms - BEGAN_MS if first is None else first.trade_ms
-            counted.certain_to(first_ms if delivered.floor[0] < 0 else delivered.floor[0])
+            counted.certain_to(self._began_ms - SLACK_MS)
         told = delivered.told(traded_ms)
         if told is not None and not counted.agrees(traded_ms, volume, told, asked_ms - SLACK_MS):
             cause, since_ms = "trades were made that the stream did not tell", counted.agreed_ms
@@ -195,7 +196,7 @@ class TradeFlow:
         self._joined = False
         if not self._certain:
             return ()
-        start_ms, doubt = max(start_ms, self._counted.agreed_ms), self._doubt
+        start_ms, doubt = self._unread_ms(start_ms), self._doubt
         if doubt is not None and doubt.holds:
             self._restart(doubt, start_ms)
             doubt.noticed_ms = max(doubt.noticed_ms, now_ms)
@@ -331,7 +332,7 @@ class TradeFlow:
         missing = [trade for trade in missing if doubt.unsure is not None and trade.sequential_id in doubt.unsure]
         if missing or self._shortfall(doubt, reading):
             return self._mended(doubt, reading, missing)
-        self._counted.looked_to(doubt.read_ms)
+        self._looked_through(reading.whole_from_ms, doubt.read_ms)
         return self._settle()
 
     def _mended(self, doubt: _Doubt, reading: Reading, missing: list[Trade]) -> tuple[Trade | Gap, ...]:
@@ -340,17 +341,31 @@ class TradeFlow:
         proof = self._proof(doubt, reading, missing)
         shortfall = self._shortfall(doubt, reading)
         if not shortfall:
-            self._counted.looked_to(doubt.read_ms)
+            self._looked_through(reading.whole_from_ms, doubt.read_ms)
             return self._close(doubt, repaired=True, proof=proof, missing=missing)
         self._give_up(doubt, (reading.whole_from_ms, -1))
-        self._counted.looked_to(doubt.read_ms)
+        self._looked_through(reading.whole_from_ms, doubt.read_ms)
         return self._close(doubt, repaired=False, proof=f"{shortfall}; {proof}", missing=missing)
 
     def _give_up(self, doubt: _Doubt, floor: tuple[int, int]) -> None:
-        if self._counted.agreed_ms >= 0:  # what was lost without a trace since then will not be looked for any more
-            doubt.from_ms = min(doubt.from_ms, self._counted.agreed_ms)
+        # What was lost without a trace before will not be looked for any more.
+        doubt.from_ms = min(doubt.from_ms, self._untraced_ms)
         self._delivered.raise_floor(floor)
         self._counted.certain_to(floor[0])
+
+    @property
+    def _untraced_ms(self) -> int:
+        """Since when something may be missing of which nobody knows."""
+        return self._counted.agreed_ms if self._counted.agreed_ms >= 0 else self._began_ms
+
+    def _looked_through(self, start_ms: int, end_ms: int) -> None:
+        self._counted.looked_through(start_ms, end_ms)
+        self._read_ms = start_ms, max(end_ms, self._read_ms[1])
+
+    def _unread_ms(self, ms: int) -> int:
+        """The first moment from ``ms`` on that may be in doubt."""
+        start_ms, end_ms = self._read_ms
+        return max(ms, self._counted.agreed_ms, end_ms if start_ms <= ms else ms)
 
     def _close(
         self, doubt: _Doubt, *, repaired: bool, proof: str, missing: Iterable[Trade] = ()

@@ -28,9 +28,9 @@ def gap(start_ms: int, end_ms: int, cause: str = "closed 1006", *, repaired: boo
 
 
 def streaming(*rows: Trade) -> TradeFlow:
-    """A flow that has delivered these; the first as its snapshot."""
+    """A flow that has delivered these; the first as its snapshot, which is as old as a last certain one must be."""
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(rows[0].trade_ms + SLACK_MS)
     for number, row in enumerate(rows):
         assert flow.live(row, snapshot=number == 0) == (row,)
     return flow
@@ -58,7 +58,7 @@ def mend(flow: TradeFlow, rows: Sequence[Trade]) -> object:
 
 def test_the_snapshot_of_the_first_subscription_is_delivered_however_old():
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(-7_200_000), snapshot=True) == (at(-7_200_000),)
     assert flow.live(at(0), snapshot=False) == (at(0),)
     assert flow.needs is None
@@ -79,7 +79,7 @@ def test_a_trade_told_late_is_delivered_though_it_is_older():
 def test_a_snapshot_that_comes_after_newer_trades_is_not_delivered():
     # It was made before the flow began; and were it ever so old, whether it was delivered may be forgotten.
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(0), snapshot=False) == (at(0),)
     assert flow.live(at(-50), snapshot=True) == ()
 
@@ -113,9 +113,9 @@ def test_a_snapshot_nobody_waited_for_that_shows_a_new_trade_raises_a_doubt():
 def test_nothing_can_be_lost_before_anything_was_certain():
     flow = TradeFlow(MARKET)
     assert lose(flow, 0, 10) == ()
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert lose(flow, 20, 30) == ()
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(100), snapshot=True) == (at(100),)
 
 
@@ -131,11 +131,11 @@ def test_a_gap_never_ends_before_it_starts():
 
 def test_a_market_known_to_have_no_trade_yet_can_lose_one():
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.no_snapshot()
     assert flow.needs is None
     assert lose(flow, 0, 10) == (gap(0, 10),)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(5_000), snapshot=True) == ()
     assert mend(flow, [at(4_000), at(5_000)])[1:] == (at(4_000), at(5_000))
 
@@ -143,7 +143,7 @@ def test_a_market_known_to_have_no_trade_yet_can_lose_one():
 def test_trades_of_the_new_connection_wait_for_the_repair():
     flow = streaming(at(0))
     lose(flow, 500, 600)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(2_000), snapshot=True) == ()
     assert flow.live(at(2_000), snapshot=False) == ()
     assert flow.live(at(0), snapshot=False) == ()
@@ -158,7 +158,7 @@ def test_trades_of_the_new_connection_wait_for_the_repair():
 def test_rest_is_not_asked_before_the_snapshot_is_there():
     flow = streaming(at(0))
     lose(flow, 500, 600)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(2_000), snapshot=False) == ()
     assert flow.needs is None
     assert mend(flow, []) is None
@@ -172,7 +172,7 @@ def test_what_a_lost_connection_still_had_in_the_pipe_is_kept_and_proves_nothing
     assert flow.live(at(-60_000), snapshot=True) == ()
     assert flow.live(at(400), snapshot=False) == ()
     assert flow.needs is None
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(900), snapshot=True) == ()
     assert mend(flow, [at(-60_000), at(400), at(900)])[1:] == (at(400), at(900))
 
@@ -183,7 +183,7 @@ def test_what_a_lost_connection_still_had_in_the_pipe_is_kept_and_proves_nothing
 def test_a_snapshot_that_was_delivered_long_before_the_loss_closes_the_hole_without_rest():
     flow = streaming(at(-5_000), at(0))
     lose(flow, SLACK_MS, 2_600)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     proof = f"the exchange's last trade is {at(0).sequential_id}, made and delivered 2.0 s before"
     closed = gap(SLACK_MS, SLACK_MS, repaired=True, proof=proof)
     assert flow.live(at(0), snapshot=True) == (closed,)
@@ -194,7 +194,7 @@ def test_a_snapshot_that_was_delivered_long_before_the_loss_closes_the_hole_with
 def test_a_snapshot_that_was_delivered_just_before_the_loss_proves_nothing_of_late_trades():
     flow = streaming(at(0))
     lose(flow, SLACK_MS - 1, 2_600)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(0), snapshot=True) == ()
     assert flow.needs is Need.REPAIR
     closed, late = mend(flow, [at(-40), at(0), at(30)])
@@ -204,7 +204,7 @@ def test_a_snapshot_that_was_delivered_just_before_the_loss_proves_nothing_of_la
 def test_a_snapshot_older_than_what_was_delivered_proves_nothing():
     flow = streaming(at(-9_000), at(-8_000))
     lose(flow, 0, 100)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(-9_000), snapshot=True) == ()
     assert flow.needs is Need.REPAIR
 
@@ -212,10 +212,10 @@ def test_a_snapshot_older_than_what_was_delivered_proves_nothing():
 def test_a_snapshot_proves_nothing_of_the_time_before_another_that_was_new():
     flow = streaming(at(-9_000))
     lose(flow, 0, 100)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(200), snapshot=True)
     lose(flow, 300, 400)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.live(at(-9_000), snapshot=True) == ()
     assert flow.needs is Need.REPAIR
 
@@ -226,7 +226,7 @@ def test_a_snapshot_proves_nothing_of_the_time_before_another_that_was_new():
 def test_what_was_missing_follows_the_closing_gap_in_order_with_the_figures_of_the_proof():
     flow = streaming(*(at(-50_000 + 1_000 * number) for number in range(51)))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(9_000), snapshot=True)
     flow.live(at(9_100), snapshot=False)
     shown = [at(-50_000 + 1_000 * number) for number in range(60)]
@@ -242,7 +242,7 @@ def test_a_long_hole_takes_pages_and_says_how_many(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(trades, "TRADES_LIMIT", 500)
     flow = streaming(at(-5_000))
     lose(flow, 0, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(20 * 1_203), snapshot=True)
     closed, *delivered_ = mend(flow, [at(-5_000), *(at(20 * number) for number in range(1_204))])
     assert delivered_ == [at(20 * number) for number in range(1_204)]
@@ -254,7 +254,7 @@ def test_a_long_hole_takes_pages_and_says_how_many(monkeypatch: pytest.MonkeyPat
 def test_one_missing_trade_is_spoken_of_in_the_singular():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert "1 page, 3 trades fetched, 1 was missing;" in mend(flow, [at(0), at(900), at(3_000)])[0].proof
 
@@ -262,7 +262,7 @@ def test_one_missing_trade_is_spoken_of_in_the_singular():
 def test_trades_that_rest_shows_before_the_stream_are_delivered_once():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert mend(flow, [at(0), at(3_000), at(3_050)])[1:] == (at(3_000), at(3_050))
     assert flow.live(at(3_050), snapshot=False) == ()
@@ -271,7 +271,7 @@ def test_trades_that_rest_shows_before_the_stream_are_delivered_once():
 def test_a_late_trade_from_before_the_loss_is_found_within_the_slack():
     flow = streaming(at(-9_000), at(0))
     lose(flow, 100, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert mend(flow, [at(-9_000), at(-200), at(0), at(3_000)])[1:] == (at(-200), at(3_000))
 
@@ -281,7 +281,7 @@ def test_pages_are_read_until_they_have_passed_the_slack(monkeypatch: pytest.Mon
     monkeypatch.setattr(trades, "TRADES_LIMIT", 2)
     flow = streaming(at(-9_000), at(-500), at(0))
     lose(flow, 0, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     late = at(-SLACK_MS)
     closed, *rest = mend(flow, [at(-9_000), late, at(-500), at(0), at(3_000)])
@@ -292,7 +292,7 @@ def test_pages_are_read_until_they_have_passed_the_slack(monkeypatch: pytest.Mon
 def test_trades_from_before_the_first_snapshot_were_never_missing():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert mend(flow, [at(-60), at(0), at(0, 1), at(3_000)])[1:] == (at(0, 1), at(3_000))
 
@@ -300,7 +300,7 @@ def test_trades_from_before_the_first_snapshot_were_never_missing():
 def test_while_rest_does_not_show_the_snapshot_it_is_asked_again():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert mend(flow, [at(0), at(900)]) is None
     assert flow.needs is Need.REPAIR
@@ -310,7 +310,7 @@ def test_while_rest_does_not_show_the_snapshot_it_is_asked_again():
 def test_a_loss_during_the_repair_makes_it_worthless():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     walk = flow.repair()
     next(walk)
@@ -319,7 +319,7 @@ def test_a_loss_during_the_repair_makes_it_worthless():
         walk.send(((at(3_000), at(0)),))
     assert stop.value.value is None
     assert flow.needs is None
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(5_000), snapshot=True)
     closed, *rest = mend(flow, [at(0), at(3_000), at(4_000), at(5_000)])
     assert (closed.start_ms, closed.cause, closed.repaired) == (NOW_MS + 500, "closed 1006", True)
@@ -329,12 +329,12 @@ def test_a_loss_during_the_repair_makes_it_worthless():
 def test_a_page_that_was_waited_for_counts_for_the_connection_there_is_now():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     walk = flow.repair()
     next(walk)
     lose(flow, 3_400, 3_500)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(5_000), snapshot=True)
     with pytest.raises(StopIteration) as stop:
         walk.send(((at(5_000), at(4_000), at(3_000), at(0)),))
@@ -346,13 +346,13 @@ def test_a_loss_between_two_pages_makes_the_repair_worthless(monkeypatch: pytest
     monkeypatch.setattr(trades, "TRADES_LIMIT", 2)
     flow = streaming(at(-9_000))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(9_000), snapshot=True)
     walk = flow.repair()
     next(walk)
     assert walk.send(((at(9_000), at(8_000)),))  # the next request
     lose(flow, 9_400, 9_500)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(9_800), snapshot=True)
     with pytest.raises(StopIteration) as stop:
         walk.send(((at(7_000), at(-9_000)),))
@@ -363,10 +363,10 @@ def test_a_loss_between_two_pages_makes_the_repair_worthless(monkeypatch: pytest
 def test_a_later_loss_that_began_earlier_puts_the_start_back():
     flow = streaming(at(-9_000), at(-4_000))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     assert lose(flow, -6_000, 3_500) == ()
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(5_000), snapshot=True)
     closed, *rest = mend(flow, [at(-9_000), at(-4_500), at(-4_000), at(3_000), at(5_000)])
     assert closed.start_ms == NOW_MS + 500
@@ -376,7 +376,7 @@ def test_a_later_loss_that_began_earlier_puts_the_start_back():
 def test_a_repair_that_is_abandoned_changes_nothing():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     walk = flow.repair()
     next(walk)
@@ -389,7 +389,7 @@ def test_a_page_that_makes_no_sense_is_an_error_and_the_hole_stays(monkeypatch: 
     monkeypatch.setattr(mending, "TRADES_LIMIT", 2)
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     page = (at(3_000), at(2_000))
     walk = flow.repair()
@@ -412,7 +412,7 @@ def test_without_need_the_repair_asks_nothing():
 def test_without_a_snapshot_rest_is_asked_twice():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert flow.needs is None
     flow.no_snapshot()
     assert flow.needs is Need.REPAIR
@@ -442,7 +442,7 @@ def test_a_snapshot_from_before_the_hole_need_not_be_shown_by_rest():
     # A server that lags shows an old trade as its last. Nothing is proven by it, and the stream goes on from it.
     flow = streaming(at(-9_000), at(-8_000))
     lose(flow, 0, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(-9_000), snapshot=True)
     closed, *rest = mend(flow, [at(-9_000), at(-8_000), at(100), at(200)])
     assert rest == [at(100), at(200)]
@@ -453,7 +453,7 @@ def test_a_snapshot_from_before_the_hole_need_not_be_shown_by_rest():
 def test_the_proof_says_if_the_streams_last_trade_is_older_than_what_was_read():
     flow = streaming(at(-90_000_000), at(-80_000_000))
     lose(flow, 0, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(-90_000_000), snapshot=True)
     closed, *_ = mend(flow, [at(-90_000_000), at(-80_000_000), at(100)])
     assert closed.proof.endswith(f"and the stream's last, {at(-90_000_000).sequential_id}, is older")
@@ -465,7 +465,7 @@ def test_the_proof_says_if_the_streams_last_trade_is_older_than_what_was_read():
 def test_giving_up_says_why_and_delivers_what_was_held_in_order():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     flow.live(at(2_900), snapshot=False)
     assert flow.unrepairable("it is delisted") == (gap(500, 3_000, proof="it is delisted"), at(2_900), at(3_000))
@@ -477,17 +477,17 @@ def test_giving_up_says_why_and_delivers_what_was_held_in_order():
 def test_what_was_given_up_does_not_come_with_a_later_repair():
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     flow.unrepairable("no patience")
     lose(flow, 3_100, 3_200)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(4_000), snapshot=True)
     assert mend(flow, [at(0), at(2_000), at(3_000), at(3_500), at(4_000)])[1:] == (at(3_500), at(4_000))
 
 
 def test_giving_up_a_hole_that_a_later_loss_put_back_tells_of_the_earlier_part_too():
-    flow = streaming(at(-9_000))
+    flow = streaming(at(-5_000))
     lose(flow, 500, 700)
     lose(flow, -3_000, 3_500)
     assert flow.unrepairable("no patience") == (
@@ -509,7 +509,7 @@ def test_a_hole_given_up_while_the_connection_is_gone_is_checked_when_it_is_back
     lose(flow, 5_500, 5_700)
     flow.unrepairable("no patience")
     assert flow.newest(1) is None
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(9_000), snapshot=True)
     assert flow.needs is Need.CHECK
     shown = [at(0), at(5_000), at(5_600), at(8_000), at(9_000)]
@@ -520,7 +520,7 @@ def test_a_hole_given_up_while_the_connection_is_gone_is_checked_when_it_is_back
 def test_trades_the_exchange_no_longer_keeps_stay_missing_and_the_others_are_delivered():
     flow = streaming(at(-10 * DAY_MS))
     lose(flow, -10 * DAY_MS + 500, 0)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(0), snapshot=True)
     closed, *rest = mend(flow, [at(-10 * DAY_MS), at(-9 * DAY_MS), at(-6 * DAY_MS), at(-5), at(0)])
     assert rest == [at(-6 * DAY_MS), at(-5), at(0)]
@@ -538,7 +538,7 @@ def test_a_hole_that_reaches_back_beyond_what_is_remembered_is_not_called_whole(
     rows = [at(4_000 * number) for number in range(12)]
     flow = streaming(*rows)
     lose(flow, 1_000, 44_500)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(50_000), snapshot=True)
     closed, *rest = mend(flow, [*rows, at(50_000)])
     assert rest == [at(50_000)]
@@ -551,7 +551,7 @@ def test_no_more_trades_wait_for_a_repair_than_memory_is_meant_for(monkeypatch: 
     monkeypatch.setattr(trades, "WAIT_AT_MOST", 3)
     flow = streaming(at(0))
     lose(flow, 500, 700)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(3_000), snapshot=True)
     flow.live(at(3_001), snapshot=False)
     assert flow.live(at(3_002), snapshot=False) == ()
@@ -580,6 +580,39 @@ def test_the_second_of_two_losses_of_the_same_size_is_found_too():
     assert missing == rows[3:5]
 
 
+def test_what_is_given_up_before_the_first_count_reaches_back_to_the_beginning():
+    """A trade may have been lost without a trace before the connection was, and nobody will look for it any more."""
+    flow = streaming(at(0))
+    (opened,) = lose(flow, 60_000, 61_000)
+    flow.subscribed(NOW_MS)
+    assert flow.live(at(30_000), snapshot=True) == ()
+    closed, earlier, _ = flow.unrepairable("no answer")
+    assert (closed.start_ms, earlier.start_ms, earlier.end_ms) == (opened.start_ms, NOW_MS + SLACK_MS, opened.start_ms)
+    assert not earlier.repaired
+
+
+def test_what_is_given_up_of_a_market_that_had_no_trade_to_show_reaches_back_to_its_subscription():
+    for told in ((), (at(40_000), at(50_000))):
+        flow = TradeFlow(MARKET)
+        flow.subscribed(NOW_MS)
+        flow.no_snapshot()
+        for row in told:
+            flow.live(row, snapshot=False)
+        lose(flow, 60_000, 61_000)
+        closed, earlier = flow.unrepairable("no answer")
+        assert (earlier.start_ms, earlier.end_ms) == (NOW_MS, closed.start_ms)
+
+
+def test_the_first_count_is_believed_only_if_the_last_trade_was_made_before_the_subscription():
+    """One that was made with the first trade that was told, or just before it, may have been left out."""
+    for after_ms, needs in ((-SLACK_MS, None), (1 - SLACK_MS, Need.CHECK), (0, Need.CHECK)):
+        flow = TradeFlow(MARKET)
+        flow.subscribed(NOW_MS)
+        flow.live(at(after_ms), snapshot=True)
+        flow.counted(at(after_ms).trade_ms, Decimal(9), NOW_MS + 5_000)
+        assert flow.needs is needs
+
+
 # -- a clock that is far behind --------------------------------------------------------------------------------
 
 HOURS_MS = 6 * 3_600_000
@@ -592,7 +625,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> tuple[TradeFlow, list[Trade]]:
     rows = [at(-60_000), at(-1_000)]
     flow = streaming(*rows)
     lose(flow, 0, 1_000)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     rows += [at(HOURS_MS - 60_000 * ago) for ago in range(9, -1, -1)]
     flow.live(rows[-1], snapshot=True)
     closed, *_ = mend(flow, rows)
@@ -615,7 +648,7 @@ def test_what_was_mended_is_certain_though_the_clock_is_far_behind_at_the_next_l
     flow, rows = woken(monkeypatch)
     (opened,) = lose(flow, 5_000, 6_000)
     assert opened.start_ms == at(HOURS_MS).trade_ms - SLACK_MS
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     rows += [at(HOURS_MS + 7_000), at(HOURS_MS + 9_000)]
     flow.live(rows[-1], snapshot=True)
     closed, *rest = mend(flow, rows)
@@ -736,7 +769,7 @@ def test_a_check_that_is_given_up_is_told_as_a_gap():
 
 
 def test_a_check_of_which_a_part_is_gone_is_told_as_a_gap():
-    flow = streaming(at(-10 * DAY_MS))
+    flow = streaming(at(-9 * DAY_MS - SLACK_MS))
     flow.resubscribed(NOW_MS - 9 * DAY_MS)
     flow.live(at(0), snapshot=True)
     (closed,) = mend(flow, [at(-10 * DAY_MS), at(0)])
@@ -759,7 +792,7 @@ def test_a_second_resubscription_waits_for_its_own_snapshot():
 def test_a_resubscription_during_a_hole_needs_its_snapshot_too():
     flow = streaming(at(-500))
     lose(flow, 0, 100)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(200), snapshot=True)
     flow.resubscribed(NOW_MS + 300)
     assert flow.needs is None
@@ -774,7 +807,7 @@ def test_a_loss_during_a_check_opens_a_hole_from_where_the_doubt_began():
     flow.resubscribed(NOW_MS)
     flow.live(at(200), snapshot=True)
     assert lose(flow, 8_000, 8_100) == (gap(0, 8_100),)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(9_000), snapshot=True)
     assert mend(flow, [at(-9_000), at(-500), at(100), at(200), at(9_000)])[1:] == (at(100), at(9_000))
 
@@ -794,7 +827,7 @@ def test_a_check_that_is_never_answered_does_not_fill_the_memory(monkeypatch: py
 
 def test_a_resubscription_before_anything_came_changes_nothing():
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.resubscribed(NOW_MS)
     assert flow.live(at(200), snapshot=True) == (at(200),)
     assert flow.needs is None
@@ -802,7 +835,7 @@ def test_a_resubscription_before_anything_came_changes_nothing():
 
 def test_a_new_connection_that_nobody_told_the_end_of_the_old_one_for_is_checked():
     flow = streaming(at(-9_000), at(-500))
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(200), snapshot=True)
     assert flow.needs is Need.CHECK
     shown = [at(-9_000), at(-700), at(-500), at(100), at(200)]
@@ -813,9 +846,9 @@ def test_a_new_connection_that_nobody_told_the_end_of_the_old_one_for_is_checked
 
 def test_a_new_connection_to_a_market_without_a_trade_begins_anew():
     flow = TradeFlow(MARKET)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.no_snapshot()
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     assert lose(flow, 0, 10) == ()
 
 
@@ -828,7 +861,7 @@ def test_the_newest_trades_come_from_memory_while_the_flow_is_whole():
     assert flow.newest(4) is None
     lose(flow, 300, 400)
     assert flow.newest(1) is None
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(500), snapshot=True)
     assert flow.newest(1) is None
     mend(flow, [at(-9_000), at(0), at(100), at(200), at(450), at(500)])
@@ -838,7 +871,7 @@ def test_the_newest_trades_come_from_memory_while_the_flow_is_whole():
 def test_the_newest_trades_do_not_reach_back_into_a_hole_that_was_given_up():
     flow = streaming(at(-9_000), at(0))
     lose(flow, 300, 400)
-    flow.subscribed()
+    flow.subscribed(NOW_MS)
     flow.live(at(500), snapshot=True)
     flow.unrepairable("no patience")
     flow.live(at(9_000), snapshot=False)

@@ -201,7 +201,7 @@ class Market:
 
     def _join(self, at_ms: int, *, subscribe: bool) -> None:
         if subscribe:
-            self._at(at_ms, lambda _: self.flow.subscribed())
+            self._at(at_ms, self.flow.subscribed)
         shown = [deal for deal in self.plot.deals if deal.published_ms <= at_ms]
         if shown:
             last = max(shown, key=lambda deal: rank(deal.trade) if self.plot.by_time else self._published(deal))
