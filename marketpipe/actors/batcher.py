@@ -140,7 +140,7 @@ class Batcher:
         try:
             with self._inbox, self._answered:
                 async with trio.open_nursery() as self._nursery:
-                    self._budgets.listeners.append(self._dispatch)
+                    self._budgets.listeners.append(self._wake)
                     self._nursery.start_soon(self._watch_the_time, name="batcher timer")
                     self._want_listing(trio.current_time() + Priority.NORMAL.budget_s)
                     self._dispatch()
@@ -154,7 +154,7 @@ class Batcher:
             self._leave()
 
     def _leave(self) -> None:
-        self._budgets.listeners.remove(self._dispatch)
+        self._budgets.listeners.remove(self._wake)
         for ticket, slots in self._tickets.items():  # cut off by leaving: they may still arrive
             slots.abandoned(ticket, trio.current_time())
         for pending in self._pending.values():
@@ -330,6 +330,7 @@ class Batcher:
             slots.answered(ticket, trio.current_time(), remaining=left)
             self._succeeded(lot, members, reply, sent_s, self.exchange_now_ms() if at_ms is None else at_ms)
         self._budgets.changed()
+        self._dispatch()
 
     def _settle(self, group: Group, ticket: Ticket, error: ExchangeError) -> None:
         now_s, slots = trio.current_time(), self._budgets.slots[group]
@@ -344,6 +345,10 @@ class Batcher:
                 self._refused[group] += 1
             case _:
                 slots.answered(ticket, now_s)
+
+    def _wake(self) -> None:
+        # Others tell in a step of theirs, also from other runs: what comes of it belongs into a task of ours.
+        self._alarm.deadline = -math.inf
 
     async def _watch_the_time(self) -> None:
         while True:
