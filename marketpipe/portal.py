@@ -17,8 +17,9 @@ import concurrent.futures.thread  # noqa: F401  # before anything is registered:
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import outcome
@@ -26,6 +27,7 @@ import trio
 
 from marketpipe.client import Client
 from marketpipe.errors import PipelineClosed
+from marketpipe.interrupts import Answer, Deferral
 
 __all__ = ["Held", "Opener", "Portal"]
 
@@ -58,14 +60,16 @@ class Portal:
         self._calls: trio.Nursery | None = None
         opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(opener, opened), name="marketpipe", daemon=True)
-        self._thread.start()
-        _leave_at_exit(self)
-        try:
-            opened.result()
-        except BaseException:
-            opened.cancel()  # whoever waited has been interrupted: then nobody is to open it
-            _open.pop(self, None)
-            raise
+        with Deferral() as deferral:
+            self._thread.start()
+            _leave_at_exit(self)
+            try:
+                deferral.wait(opened)
+                opened.result()
+            except BaseException:
+                opened.cancel()  # whoever waited has been interrupted: then nobody is to open it
+                _open.pop(self, None)
+                raise
 
     # -- for every thread -----------------------------------------------------------------------------------------
 
@@ -88,15 +92,25 @@ class Portal:
         """
         self.refuse_own_thread()
         check_timeout(timeout)
-        future = self.submit(verb if timeout is None else _limited(verb, timeout), undo=undo)
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # an interrupted wait; otherwise it is done
+        with Deferral() as deferral:
+            future = self._begin(verb if timeout is None else _limited(verb, timeout), undo)
+            try:
+                deferral.wait(future)
+            except BaseException:
+                future.cancel()
+                raise
+            value = future.result()
+            if deferral.is_interrupted and undo is not None:
+                self._soon(partial(undo, value))  # it came just before: leaving this raises
+            return value
 
     def submit(self, verb: Verb[T], *, undo: Callable[[T], None] | None = None) -> Future[T]:
         """Begin ``verb`` in there. Cancelling the future cancels it; a value it had by then is given to ``undo``."""
-        future: Future[T] = Future()
+        with Deferral():
+            return self._begin(verb, undo)
+
+    def _begin(self, verb: Verb[T], undo: Callable[[T], None] | None) -> Future[T]:
+        future: Future[T] = Answer()
         scope = trio.CancelScope()
 
         def begin() -> None:
@@ -133,18 +147,20 @@ class Portal:
                 if _settle(entered, outcome.Value(value)):
                     await leave.wait()
 
-        left = self.submit(hold)
-        try:
-            either: list[Future[Any]] = [entered, left]
-            if not wait(either, timeout, FIRST_COMPLETED).done:
-                raise TimeoutError(f"not done within {timeout:g} s")
-            if not entered.done():
-                left.result()
-            return Held(entered.result(), self, leave, left)
-        except BaseException:
-            entered.cancel()
-            left.cancel()
-            raise
+        with Deferral() as deferral:
+            left = self._begin(hold, None)
+            try:
+                if not deferral.wait(entered, left, timeout=timeout):
+                    raise TimeoutError(f"not done within {timeout:g} s")
+                if not entered.done():
+                    left.result()
+                if deferral.is_interrupted:
+                    self._soon(leave.set)  # it was entered just before: leaving this raises
+                return Held(entered.result(), self, leave, left)
+            except BaseException:
+                entered.cancel()
+                left.cancel()
+                raise
 
     def iterate(self, make: Callable[[Client], AsyncGenerator[T]]) -> Iterator[T]:
         """The items of an async generator, which runs in there, in one task; nothing is begun ahead of being asked.
@@ -168,13 +184,14 @@ class Portal:
         try:
             while True:
                 self.refuse_own_thread()
-                future: Future[Any] = Future()
-                self._soon(lambda future=future: _hand_over(asked, future))  # type: ignore[misc]
-                wait((future, served), return_when=FIRST_COMPLETED)
-                if not future.done():
-                    served.result()
-                    raise self.closed()
-                item = future.result()
+                with Deferral() as deferral:
+                    future: Future[Any] = Future()
+                    self._soon(partial(_hand_over, asked, future))
+                    deferral.wait(future, served)
+                    if not future.done():
+                        served.result()
+                        raise self.closed()
+                    item = future.result()
                 if item is _END:
                     return
                 yield item
@@ -185,9 +202,10 @@ class Portal:
         # Whoever forgets a loop leaves its end to the garbage collector, which runs in any thread, also in the
         # pipeline's own; and a fork has a copy of the loop, and nobody to wait for.
         if not self.is_foreign:
-            served.cancel()
-            if threading.get_ident() != self._thread.ident:
-                wait((served,), LEAVE_S)
+            with Deferral() as deferral:
+                served.cancel()
+                if threading.get_ident() != self._thread.ident:
+                    deferral.wait(served, timeout=LEAVE_S)
 
     def refuse_own_thread(self) -> None:
         """``RuntimeError`` in the pipeline's own thread: whoever waits there waits for itself."""
@@ -308,9 +326,10 @@ class Held(Generic[T]):
         if self._portal.is_foreign:
             return
         self._portal.refuse_own_thread()
-        with suppress(PipelineClosed):
+        with Deferral() as deferral, suppress(PipelineClosed):
             if not self._left.done():
                 self._portal._soon(self._leave.set)
+            deferral.wait(self._left)
             self._left.result()
 
 

@@ -66,7 +66,8 @@ OURS = {
         ("", "core", "errors", "logs", "metrics", "models", "status"),
         "tells others what a status says: knows none of the parts that have done it",
     ),
-    "portal": (("client", "errors"), "the one place that knows threads and Trio: no verb, no policy"),
+    "interrupts": (("clock",), "what the main thread does about Ctrl-C"),
+    "portal": (("client", "errors", "interrupts"), "the one place that knows threads and Trio: no verb, no policy"),
     "blocking": (
         ("actors.hub", "actors.job", "client", "config", "core", "errors", "models", "pipeline", "portal", "status"),
         "the verbs for programs without Trio: no policy of its own",
@@ -153,13 +154,16 @@ THEIRS = {
     "plotly": (("cli.chart*",), "optional, imported when a page is drawn"),
     "pyarrow": (("cli.export",), "optional, imported when Parquet is written"),
     "outcome": (("portal",), "a value or an error, from one thread to another"),
-    "threading": (("portal", "blocking", "compat", "sharing"), "one thread has Trio; who asks, or shares, another"),
-    "concurrent": (("portal", "blocking", "compat.pipe"), "futures, for whoever is not on Trio"),
+    "threading": (
+        ("portal", "interrupts", "blocking", "compat", "sharing"),
+        "one thread has Trio; who asks, or shares, another",
+    ),
+    "concurrent": (("portal", "interrupts", "blocking", "compat.pipe"), "futures, for whoever is not on Trio"),
     "time": (("clock", "sim"), "one clock, so that a test's clock is everybody's"),
     "random": (("pipeline", "sim"), "randomness is injected"),
     "ssl": (("upbit.ws", "upbit.rest"), "only edges speak TLS"),
     "socket": (("upbit.rest", "sim"), "only edges touch the network"),
-    "asyncio": (("compat.pipe", "examples.asyncio_program"), "Trio; who is on asyncio awaits the original names"),
+    "asyncio": (("compat.pipe", "examples.asyncio_program", "examples.exchange"), "who is on it awaits original names"),
 }
 
 # What may not be known in core at all, beside what is no standard library.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import marketpipe as mp
-from marketpipe.examples.exchange import add_options, open_exchange, run_example
+from marketpipe.examples.exchange import add_options, open_exchange, run_example, run_on_asyncio
 
 __all__ = ["main"]
 
@@ -61,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = add_options(argparse.ArgumentParser(prog="python -m marketpipe.examples.asyncio_program"))
     parser.add_argument("symbols", nargs="*", default=["KRW-BTC", "KRW-ETH", "KRW-XRP"])
     parser.add_argument("--values", type=int, default=3, help="how many trades to listen to")
-    run_example(_run, parser.parse_args(args), run=lambda program, words: asyncio.run(program(words)))
+    run_example(_run, parser.parse_args(args), run=run_on_asyncio)
 
 
 if __name__ == "__main__":

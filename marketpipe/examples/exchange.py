@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
 
 import marketpipe as mp
 
-__all__ = ["add_options", "open_exchange", "run_example"]
+__all__ = ["add_options", "open_exchange", "run_example", "run_on_asyncio"]
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -79,6 +80,24 @@ def _run_until_interrupted(program: Callable[[argparse.Namespace], Any], words: 
     # By itself Ctrl-C is raised wherever Python happens to be, also between making a coroutine and awaiting it.
     if trio.run(main):
         raise KeyboardInterrupt
+
+
+def run_on_asyncio(
+    program: Callable[[argparse.Namespace], Coroutine[Any, Any, None]], words: argparse.Namespace
+) -> None:
+    """As `asyncio.run`, whose own answer to Ctrl-C may wait until the loop wakes up for something else."""
+
+    async def main() -> None:
+        ours = asyncio.current_task()
+        assert ours is not None
+        with suppress(NotImplementedError):  # on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ours.cancel)
+        await program(words)
+
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _told(error: BaseException) -> Iterator[str]:

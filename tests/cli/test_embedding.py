@@ -61,6 +61,27 @@ class TestProcess:
         done = subprocess.run(program(base_url, rest), capture_output=True, text=True, timeout=HANG_S, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "KRW-BTC\n", "")
 
+    def test_an_interrupt_that_another_thread_of_the_process_gets_ends_a_wait(self, base_url):
+        rest = """
+import signal
+def interrupt():
+    def calls(frame):
+        return {frame.f_code.co_name, *calls(frame.f_back)} if frame else set()
+    while not {"receive", "wait"} <= calls(sys._current_frames()[threading.main_thread().ident]):
+        pass
+    threading.Event().wait(0.1)  # by then it sleeps
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+try:
+    with market.stream_candle("KRW-BTC", "1d") as bars:
+        next(bars)
+        threading.Thread(target=interrupt).start()
+        list(bars)
+except KeyboardInterrupt:
+    print(market.get_ticker("KRW-ETH").market)
+"""
+        done = subprocess.run(program(base_url, rest), capture_output=True, text=True, timeout=HANG_S, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "KRW-BTC\nKRW-ETH\n", "")
+
     def test_an_interrupt_ends_a_wait(self, base_url):
         rest = """
 try:
@@ -78,7 +99,7 @@ except KeyboardInterrupt:
                 assert ours.stdout.readline() == "KRW-BTC\n"
                 assert ours.stdout.readline() == "listening\n"
                 ours.send_signal(signal.SIGINT)
-                assert ours.stdout.read() == "KRW-ETH\n"
+                assert ours.communicate(timeout=HANG_S) == ("KRW-ETH\n", None)
                 assert ours.wait(HANG_S) == 130
             finally:
                 ours.kill()  # one that hangs is a failure, not a wait
