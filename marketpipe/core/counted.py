@@ -27,7 +27,7 @@ MISTRUST_AT_MOST = 5
 
 @attrs.frozen
 class Told:
-    """How much of one market was told: before a moment; up to it; and in that millisecond in its smallest trade."""
+    """How much of one market was told: before a trade for certain, up to it at most, in its millisecond at least."""
 
     before: Decimal
     until: Decimal
@@ -75,8 +75,9 @@ class Counted:
             self._offset, self._other = seen.certain, None
             return self._agree(traded_ms, asked_ms)
         if seen.allows(self._offset):
-            self.explained()
-            return self._agree(traded_ms, asked_ms)
+            self._trust()
+            # Where the offset may be more as well, something may be missing: the next that is certain looks for it.
+            return seen.certain is None or self._agree(traded_ms, asked_ms)
         if seen.allows(self._other):  # nothing was missing then: the count had made a leap, or is the day's first
             self._offset, self._other = self._other, None
             return self._agree(traded_ms, asked_ms)
@@ -91,9 +92,11 @@ class Counted:
         self._other = seen.certain
         return False
 
-    def explained(self) -> None:
-        """What the last alarm was about was missing indeed."""
-        self._unexplained, self._other = 0, None
+    def explained(self, from_ms: int) -> None:
+        """Trades made at ``from_ms`` or later were missing indeed, and are told now."""
+        self._trust()
+        if from_ms <= self.agreed_ms:  # they may have been counted before, as part of the offset
+            self._offset = None
 
     def looked_through(self, start_ms: int, end_ms: int) -> None:
         """All between the two was looked through, and what was missing is told; it may join what is certain."""
@@ -102,7 +105,10 @@ class Counted:
 
     def certain_to(self, ms: int) -> None:
         """All up to ``ms`` was told, or will not be: what is missing is looked for from there on."""
-        self.agreed_ms, self._offset = max(self.agreed_ms, ms), None
+        self.agreed_ms, self._offset, self._other = max(self.agreed_ms, ms), None, None
+
+    def _trust(self) -> None:
+        self._unexplained, self._other = 0, None
 
     def _agree(self, traded_ms: int, asked_ms: int) -> bool:
         self.agreed_ms = max(self.agreed_ms, traded_ms, asked_ms)

@@ -44,6 +44,7 @@ class Delivered:
     _older_volume: Decimal = attrs.field(default=ZERO, init=False)  # of all that are not in `by_id` any more
     _older: dict[int, int] = attrs.field(factory=dict, init=False)  # when those made that are known by id alone
     _whole_ms: int = attrs.field(default=-1, init=False)  # none in `_older` was made at or after it
+    _sorted_ms: int = attrs.field(default=-1, init=False)  # up to it, who was told before whom is not known
     _trim_at: int = attrs.field(factory=lambda: KEEP + KEEP_MORE, init=False)
 
     def add(self, trade: Trade) -> bool:
@@ -65,6 +66,7 @@ class Delivered:
         """Note them, which are new and come late: as `extend`, in the order of time."""
         rows = sorted((*self.by_id.values(), *trades), key=rank)
         self.by_id = {trade.sequential_id: trade for trade in rows}
+        self._sorted_ms = max(self._sorted_ms, rows[-1].trade_ms) if rows else self._sorted_ms
 
     def has(self, trade: Trade) -> bool:
         """Whether it is remembered to have been delivered."""
@@ -84,22 +86,28 @@ class Delivered:
         whole = [trade for trade in self.by_id.values() if trade.trade_ms > certain_ms]
         return tuple(sorted(whole, key=rank, reverse=True)[:count]) if len(whole) >= count else None
 
-    def told(self, at_ms: int) -> Told | None:
+    def told(self, at_ms: int, *, near_ms: int) -> Told | None:
         """How much was told when a trade made at that moment was the last; None if what came since is not known.
 
-        Streams tell trades a little out of order, and the exchange counts them in the order in which it tells them. If
-        nothing made at that moment was told, what was made before is summed up.
+        Streams tell trades a little out of order, and the exchange counts them in the order in which it tells them.
+        Where that order is not known, a trade made within ``near_ms`` may have been told before or after. If nothing
+        made at that moment was told, what was made before is summed up.
         """
-        if at_ms < self._whole_ms:
+        is_ordered = at_ms > self._sorted_ms + near_ms
+        if at_ms - (0 if is_ordered else near_ms) < self._whole_ms:
             return None
         rows = list(self.by_id.values())
         ties = [place for place, trade in enumerate(rows) if trade.trade_ms == at_ms]
-        if not ties:
-            before = sum((trade.volume for trade in rows if trade.trade_ms < at_ms), self._older_volume)
-            return Told(before, before, ZERO)
-        before = sum((trade.volume for trade in rows[: ties[0]]), self._older_volume)
-        until = sum((trade.volume for trade in rows[ties[0] : ties[-1] + 1]), before)
-        return Told(before, until, min(rows[place].volume for place in ties))
+        if not is_ordered:
+            first = [trade for trade in rows if trade.trade_ms < at_ms - near_ms]
+            last = [trade for trade in rows if at_ms - near_ms <= trade.trade_ms <= at_ms + near_ms]
+        elif ties:
+            first, last = rows[: ties[0]], rows[ties[0] : ties[-1] + 1]
+        else:
+            first, last = [trade for trade in rows if trade.trade_ms < at_ms], []
+        before = sum((trade.volume for trade in first), self._older_volume)
+        until = sum((trade.volume for trade in last), before)
+        return Told(before, until, min((rows[place].volume for place in ties), default=ZERO))
 
     def raise_floor(self, floor: tuple[int, int]) -> None:
         """From now on nobody need say whether a trade at or below this rank was delivered."""

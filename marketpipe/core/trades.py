@@ -181,10 +181,10 @@ class TradeFlow:
             return
         if counted.agreed_ms < 0:
             counted.certain_to(self._began_ms - SLACK_MS)
-        told = delivered.told(traded_ms)
+        told = delivered.told(traded_ms, near_ms=SLACK_MS)
         if told is not None and not counted.agrees(traded_ms, volume, told, asked_ms - SLACK_MS):
             cause, since_ms = "trades were made that the stream did not tell", counted.agreed_ms
-            self._begin(_Doubt(since_ms, since_ms, max(since_ms, traded_ms), cause, holds=False, ready=True))
+            self._begin(_Doubt(since_ms, since_ms, max(since_ms, asked_ms), cause, holds=False, ready=True))
 
     def lost(self, start_ms: int, now_ms: int, cause: str) -> tuple[Gap, ...]:
         """The connection is gone or no longer relied on: nothing after ``start_ms`` is certain. Noticed at ``now_ms``.
@@ -337,7 +337,7 @@ class TradeFlow:
 
     def _mended(self, doubt: _Doubt, reading: Reading, missing: list[Trade]) -> tuple[Trade | Gap, ...]:
         if missing:
-            self._counted.explained()
+            self._counted.explained(min(trade.trade_ms for trade in missing) - SLACK_MS)
         proof = self._proof(doubt, reading, missing)
         shortfall = self._shortfall(doubt, reading)
         if not shortfall:

@@ -73,9 +73,9 @@ def test_what_a_count_was_ahead_by_for_want_of_a_trade_is_not_taken_for_its_offs
     counted = Counted()
     counted.certain_to(at(10))
     assert not counted.agrees(at(11), Decimal(102), told("0"), at(12))
-    counted.explained()  # two were missing, and are told now
+    counted.explained(at(11))  # two were missing, and are told now
     assert not counted.agrees(at(21), Decimal(105), told("3", "1"), at(22)), "two are missing again, and told then"
-    counted.explained()
+    counted.explained(at(20))
     assert not counted.agrees(at(31), Decimal(106), told("6", "1"), at(32)), "nothing to hold it against yet"
     assert counted.agrees(at(41), Decimal(107), told("7", "1"), at(42))
     assert not counted.agrees(at(51), Decimal(110), told("8", "1"), at(52))
@@ -131,8 +131,35 @@ def test_after_what_was_given_up_the_count_begins_anew():
 def test_the_same_may_be_missing_twice():
     counted = begun()
     assert not counted.agrees(at(20), Decimal(103), told("2", "1"), at(22))
-    counted.explained()
+    counted.explained(at(19))
     assert counted.agrees(at(20), Decimal(103), told("3", "1"), at(32))
     assert not counted.agrees(at(40), Decimal(104), told("3"), at(42))
-    counted.explained()
+    counted.explained(at(39))
     assert not counted.agrees(at(50), Decimal(105), told("4"), at(52))
+
+
+def test_what_was_counted_before_it_was_told_is_no_part_of_the_offset_any_more():
+    counted = begun()
+    assert not counted.agrees(at(20), Decimal(103), told("0"), at(22))
+    counted.explained(at(12))  # of the three that are told now, some may have been made before
+    assert not counted.agrees(at(30), Decimal(104), told("4", "1"), at(32)), "nothing to hold it against"
+    counted = begun()
+    assert not counted.agrees(at(20), Decimal(103), told("0"), at(22))
+    counted.explained(at(12) + 1)
+    assert counted.agrees(at(30), Decimal(104), told("4", "1"), at(32))
+
+
+def test_a_count_that_could_hide_a_loss_makes_nothing_certain():
+    counted = begun()
+    assert counted.agrees(at(20), Decimal(105), told("5", "2", "1", "2"), at(22)), "or 4, and one more is missing"
+    assert counted.agreed_ms == at(12)
+    assert counted.agrees(at(30), Decimal(106), told("6", "1"), at(32))
+    assert counted.agreed_ms == at(32)
+
+
+def test_what_a_count_was_ahead_by_when_what_was_missing_was_given_up_is_not_its_offset():
+    counted = begun()
+    counted.certain_to(at(20))
+    assert not counted.agrees(at(30), Decimal(105), told("4", "1"), at(32))
+    counted.certain_to(at(33))  # REST could not be read
+    assert not counted.agrees(at(40), Decimal(106), told("5", "1"), at(42)), "nothing to hold it against"

@@ -73,7 +73,7 @@ def test_the_newest_and_the_last_seconds_are_remembered_and_not_much_more(
     assert all(map(memory.knows, told))
     assert not any(map(memory.add, filter(memory.has, told)))
     for at_ms in {-1, *times}:
-        sums = memory.told(at_ms)
+        sums = memory.told(at_ms, near_ms=0)
         if sums is None:
             assert at_ms < max(row.trade_ms for row in told if row.sequential_id not in memory.by_id) + 1
             continue
@@ -162,13 +162,33 @@ def test_an_empty_memory_can_be_trimmed():
 
 def test_what_is_told_out_of_order_is_counted_in_that_order():
     memory = filled(deal(0, 0), deal(14, 1), deal(7, 2))
-    assert memory.told(NOW_MS + 7) == Told(Decimal("0.375"), Decimal("0.75"), Decimal("0.375"))
-    assert memory.told(NOW_MS + 14) == Told(Decimal("0.125"), Decimal("0.375"), Decimal("0.25"))
-    assert memory.told(NOW_MS + 10) == Told(Decimal("0.5"), Decimal("0.5"), Decimal(0))
+    assert memory.told(NOW_MS + 7, near_ms=50) == Told(Decimal("0.375"), Decimal("0.75"), Decimal("0.375"))
+    assert memory.told(NOW_MS + 14, near_ms=50) == Told(Decimal("0.125"), Decimal("0.375"), Decimal("0.25"))
+    assert memory.told(NOW_MS + 10, near_ms=50) == Told(Decimal("0.5"), Decimal("0.5"), Decimal(0))
 
 
 def test_what_comes_late_takes_its_place_in_time():
     memory = filled(deal(0, 0), deal(14, 1))
     memory.insert([deal(7, 2)])
     assert [row.trade_ms - NOW_MS for row in memory.by_id.values()] == [0, 7, 14]
-    assert memory.told(NOW_MS + 7) == Told(Decimal("0.125"), Decimal("0.5"), Decimal("0.375"))
+
+
+def test_where_the_order_is_not_known_what_was_made_near_may_have_been_told_before_or_after():
+    memory = filled(deal(0, 0), deal(40, 1), deal(100, 2))
+    memory.insert([deal(50, 3)])
+    memory.add(deal(400, 4))
+    assert memory.told(NOW_MS + 50, near_ms=20) == Told(Decimal("0.125"), Decimal("0.875"), Decimal("0.5"))
+    assert memory.told(NOW_MS + 50, near_ms=50) == Told(Decimal(0), Decimal("1.25"), Decimal("0.5"))
+    assert memory.told(NOW_MS + 45, near_ms=20) == Told(Decimal("0.125"), Decimal("0.875"), Decimal(0))
+    assert memory.told(NOW_MS + 400, near_ms=20) == Told(Decimal("1.25"), Decimal("1.875"), Decimal("0.625"))
+    assert memory.told(NOW_MS + 400, near_ms=300) == Told(Decimal("0.875"), Decimal("1.875"), Decimal("0.625"))
+
+
+def test_what_was_made_near_must_be_remembered_where_the_order_is_not_known(monkeypatch: pytest.MonkeyPatch):
+    for name in ("KEEP", "KEEP_MS"):
+        monkeypatch.setattr(delivered, name, 1)
+    memory = filled(deal(0, 0), deal(40, 1))
+    memory.insert([deal(50, 2)])
+    memory.trim()
+    assert memory.told(NOW_MS + 50, near_ms=9) is not None
+    assert memory.told(NOW_MS + 50, near_ms=10) is None

@@ -662,14 +662,14 @@ def test_what_was_given_up_is_looked_through_no_more(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(delivered, "KEEP_MORE", 2)
     rows = [at(60_000 * number) for number in range(12)]
     flow = streaming(*rows)
-    flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 5_000)
+    flow.counted(rows[-1].trade_ms, total(rows), rows[-1].trade_ms + 5_000)
     assert mend(flow, rows) is None
     closed, *_ = mend(flow, rows)
     assert not closed.repaired
     for number in range(12, 20):
         rows.append(at(60_000 * number))
         assert flow.live(rows[-1], snapshot=False) == (rows[-1],)
-        flow.counted(rows[-1].trade_ms, total(rows), NOW_MS + 5_000)
+        flow.counted(rows[-1].trade_ms, total(rows), rows[-1].trade_ms + 5_000)
         assert flow.needs is None or mend(flow, rows) in {None, ()}
         assert flow.needs is None or mend(flow, rows) == ()
         assert flow.needs is None

@@ -249,7 +249,9 @@ class Market:
     # -- REST
 
     def _count(self, asked_ms: int) -> None:
-        shown = [deal for deal in self.plot.deals if deal.published_ms <= asked_ms - next(self._lags)]
+        # A count that is further behind would be taken for one of a moment in which nothing was traded yet.
+        view_ms = asked_ms - min(next(self._lags), SLACK_MS - LATE_MS - STAMP_MS)
+        shown = [deal for deal in self.plot.deals if deal.published_ms <= view_ms]
         if shown:
             last = max(shown, key=self._published).trade
             day = last.trade_ms // DAY_MS
