@@ -580,6 +580,51 @@ def test_the_second_of_two_losses_of_the_same_size_is_found_too():
     assert missing == rows[3:5]
 
 
+def looked_through(flow: TradeFlow, rows: Sequence[Trade]) -> list[Trade]:
+    """What a check that finds something finds."""
+    closed, *missing = next(found for _ in range(4) if (found := mend(flow, rows)))
+    assert closed.repaired
+    return missing
+
+
+def test_a_loss_as_large_as_what_came_late_from_before_the_subscription_is_found():
+    # Published just before the snapshot of the same millisecond, it was counted, and is told with the first loss.
+    rows = [at(-SLACK_MS), at(-SLACK_MS, 1), at(10_000), at(20_000)]
+    flow = TradeFlow(MARKET)
+    flow.subscribed(NOW_MS)
+    flow.live(rows[0], snapshot=True)
+    flow.counted(rows[1].trade_ms, total(rows[:2]), NOW_MS + 1_000)
+    flow.counted(rows[2].trade_ms, total(rows[:3]), NOW_MS + 11_000)
+    assert looked_through(flow, rows[:3]) == rows[1:3]
+    flow.counted(rows[3].trade_ms, total(rows), NOW_MS + 21_000)
+    assert looked_through(flow, rows) == rows[3:]
+
+
+def test_a_loss_as_large_as_what_the_exchange_told_first_is_found():
+    # The later of two trades was published first; sorted, the count that names the earlier one as its last has both.
+    rows = [at(-3_600_000), at(7), at(0), at(20_000), at(20_000, 1)]
+    flow = streaming(rows[0])
+    flow.live(rows[2], snapshot=False)
+    flow.counted(rows[2].trade_ms, total(rows[:3]), NOW_MS + 5_000)
+    assert looked_through(flow, rows[:3]) == [rows[1]]
+    flow.counted(rows[2].trade_ms, total(rows[:3]), NOW_MS + 11_000)
+    assert flow.needs is None
+    flow.live(rows[3], snapshot=False)
+    flow.counted(rows[3].trade_ms, total(rows), NOW_MS + 21_000)
+    assert flow.needs is Need.CHECK
+    assert looked_through(flow, rows) == rows[4:]
+
+
+def test_a_count_that_tells_nothing_is_looked_into_once_and_not_for_ever():
+    rows = [at(-3_600_000), at(0), at(0, 1)]
+    flow = streaming(*rows)
+    flow.counted(rows[2].trade_ms, total(rows), NOW_MS + 10_000)
+    assert mend(flow, rows) is None
+    assert mend(flow, rows) == ()
+    flow.counted(rows[2].trade_ms, total(rows), NOW_MS + 20_000)
+    assert flow.needs is None
+
+
 def test_what_is_given_up_before_the_first_count_reaches_back_to_the_beginning():
     """A trade may have been lost without a trace before the connection was, and nobody will look for it any more."""
     flow = streaming(at(0))
