@@ -227,6 +227,7 @@ class BlockingClient:
     Any thread of this process may call it; a fork of the process must connect by itself. ``timeout`` is how many
     seconds an answer may take (None: for ever), `TimeoutError` says that it took longer, and giving up disturbs nobody
     else. `PipelineClosed` is raised once it was closed, also by whoever waits then. ``submit`` gives futures.
+    While the main thread waits, Ctrl-C is answered within 0.2 s.
     """
 
     def __init__(self, opener: Opener) -> None:
