@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo sim test lint format type cov bench conformance soak endure fuzz audit constraints clean
+.PHONY: help demo sim test lint format type cov bench conformance soak endure nightly fuzz audit constraints clean
 
 help:
 	@echo "make demo         everything at once, against a simulated exchange on this machine"
@@ -22,6 +22,7 @@ help:
 	@echo "make conformance  ccxt, pyupbit, cryptofeed and upbit-sdk against the simulator, each in an environment of its own"
 	@echo "make soak         a long run against everything that can go wrong: HOURS=1, or MINUTES=2; the report: bench/results/soak"
 	@echo "make endure       DAYS=30 of market in virtual time, over the end of a year; the report: bench/results/endurance.json"
+	@echo "make nightly      every property on 5,000 examples, chosen anew each time: hours; ARGS=tests/core for some of them"
 	@echo "make fuzz         damaged messages to everything that decodes them, for SECONDS=60"
 	@echo "make audit        known holes of what constraints.txt names; it asks for advisories, so it needs the network"
 	@echo "make constraints  write constraints.txt anew, from the newest versions that pyproject.toml allows"
@@ -94,6 +95,10 @@ soak: $(VENV)/.installed-dev
 # A line for each day, and the verdict; ARGS="--seed 8".
 endure: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.endurance --days $(or $(DAYS),30) $(ARGS)
+
+# What it finds is kept in .hypothesis, and the next run of the test, under any profile but that of CI, begins with it.
+nightly: $(VENV)/.installed-dev
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) -q -n 2 --timeout 0 -m hypothesis $(ARGS)
 
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.conformance $(ARGS)
