@@ -110,7 +110,8 @@ class CandleDesk:
 
     def take(self, frames: Sequence[Frame], now_s: float, read_s: float | None = None) -> None:
         candles = tuple(frame.value for frame in frames)
-        shown, back, same = self._shown, [], []
+        shown, back = self._shown, []
+        same: dict[Topic, None] = {}  # in order, and once: two subscriptions may be answered together
         for frame, candle in zip(frames, candles, strict=True):
             topic = Topic.of_candle(candle)
             shown_ms = shown.get(topic)
@@ -121,7 +122,7 @@ class CandleDesk:
             doubted = self._doubts.get(topic)
             if doubted is not None:
                 if frame.snapshot and doubted.last is not None and _is_same(candle, doubted.last):
-                    same.append(topic)
+                    same[topic] = None
                 else:  # from here on the last bar is no longer the one before
                     self._doubts[topic] = attrs.evolve(doubted, last=None)
                 if doubted.until_ms is None:

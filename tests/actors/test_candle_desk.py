@@ -355,6 +355,24 @@ async def test_a_snapshot_that_comes_before_the_subscription_is_told_clears_it_t
         assert bench.heard()[-1].repaired
 
 
+@pytest.mark.parametrize("volume", [None, Decimal(99)])
+async def test_the_same_bar_may_be_shown_twice_at_once(volume, autojump_clock):
+    """Two subscriptions, one soon after the other, are answered in one read: the first has proven all up to then."""
+    async with at_work() as bench:
+        bench.connect(BTC)
+        shown = frame(BTC)
+        bench.take(shown)
+        await trio.sleep(10)
+        bench.lose(BTC)
+        await trio.sleep(10)
+        bench.connect(BTC)
+        bench.take(shown, shown if volume is None else attrs.evolve(shown, volume=volume), snapshot=True)
+        await trio.sleep(10)
+        assert len(bench.told(Cleared)) == 1
+        assert bench.told(BarPage) == []
+        assert (bench.desk.tally.gaps, bench.desk.tally.repaired) == (1, 1)
+
+
 async def test_rereadings_go_side_by_side(autojump_clock):
     async with at_work() as bench:
         bench.connect(BTC, ETH, BTC_3M)
