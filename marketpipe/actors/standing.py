@@ -81,6 +81,10 @@ class Standings:
         """Those subscribed whose silence means something."""
         return self.subscribed - self.erring
 
+    def withheld(self) -> set[Topic]:
+        """Those subscribed that are set aside though, for all that is known, they are listed."""
+        return {topic for topic in self.erring if not self._of(topic).flaw}
+
     def is_active(self, topic: Topic) -> bool:
         """Whether ``topic`` flows at this moment."""
         standing = self._all.get(topic)

@@ -232,13 +232,16 @@ class Watch:
         self._audited_s, self._audit_s = asked_s, asked_s + AUDIT_EVERY_S
         standings = self._standings
         watched = standings.watched() - standings.spoilt
-        topics = [topic for topic in watched if topic in standings.empty or self._desk.shown_ms(topic) is not None]
-        if not topics:
+        topics = {topic for topic in watched if topic in standings.empty or self._desk.shown_ms(topic) is not None}
+        # What was set aside nobody waits for, so nobody else would notice that it is not listed any more.
+        asked = topics | standings.withheld()
+        if not asked:
             return
         asked_ms = self._now_ms(asked_s)
         try:
-            values = await self._probe.values(topics)
-            self._desk.audited({topic: values[topic] for topic in standings.subscribed & values.keys()}, asked_ms)
+            answers = await self._probe.values(asked)
+            values = {topic: answers[topic] for topic in topics & standings.subscribed & answers.keys()}
+            self._desk.audited(values, asked_ms)
             found = await self._probe.late(values, self._desk.shown_ms, asked_ms, self._heard_ms)
         except ExchangeUnavailable as error:
             about = fields("not-audited", error, line=self._line)

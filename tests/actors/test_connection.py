@@ -1114,6 +1114,26 @@ async def test_a_market_set_aside_does_not_hold_up_the_others(autojump_clock):
         assert "no frame of KRW-BTC" in kept.keeper.status().last_loss
 
 
+async def test_a_market_set_aside_that_is_not_listed_any_more_is_gone(autojump_clock):
+    """Nobody waits for it, on this connection or on the next, and still somebody notices."""
+    stream = PaperStream(snapshots)
+    async with keeping(stream=stream) as kept:
+        await busy(kept)
+        stream.greet = mute(BTC)
+        kept.rest.answer = lambda key: news(key, now_ms() - 1_000 if key.market == BTC else EPOCH_MS)
+        await kept.flow(ETH, every_s=0.25, for_s=20)
+        assert kept.states() == {BTC: "error", ETH: "active"}
+        kept.session.end(GONE)
+        kept.rest.answer = moments({ETH: EPOCH_MS})
+        await kept.flow(ETH, every_s=0.25, for_s=40)
+        assert kept.gone == [kept.topic(BTC)]
+        assert "does not list it" in kept.state(BTC).reason
+        told = len(kept.gone)
+        await kept.flow(ETH, every_s=0.25, for_s=60)
+        assert len(kept.gone) == told
+        assert all(call.markets == {ETH} for call in kept.desk.told("audited")[-3:])
+
+
 async def test_what_the_exchange_does_not_send_is_subscribed_anew_ever_more_rarely(autojump_clock):
     """On the connection that there is: for the others it is as good as any."""
     stream = PaperStream(snapshots)
