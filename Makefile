@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo sim test lint format type cov bench conformance soak endure nightly fuzz audit constraints clean
+.PHONY: help demo sim test lint format type cov bench conformance soak endure nightly mutate fuzz audit constraints clean
 
 help:
 	@echo "make demo         everything at once, against a simulated exchange on this machine"
@@ -23,6 +23,7 @@ help:
 	@echo "make soak         a long run against everything that can go wrong: HOURS=1, or MINUTES=2; the report: bench/results/soak"
 	@echo "make endure       DAYS=30 of market in virtual time, over the end of a year; the report: bench/results/endurance.json"
 	@echo "make nightly      every property on 5,000 examples, chosen anew each time: hours; ARGS=tests/core for some of them"
+	@echo "make mutate       small defects put into core/, one after the other: those that no test notices; ARGS='marketpipe.core.pacing*'"
 	@echo "make fuzz         damaged messages to everything that decodes them, for SECONDS=60"
 	@echo "make audit        known holes of what constraints.txt names; it asks for advisories, so it needs the network"
 	@echo "make constraints  write constraints.txt anew, from the newest versions that pyproject.toml allows"
@@ -100,6 +101,11 @@ endure: $(VENV)/.installed-dev
 nightly: $(VENV)/.installed-dev
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) -q -n 2 --timeout 0 -m hypothesis $(ARGS)
 
+# Half an hour on two processors for all of core/. What the types refuse is found by them. Made in mutants/.
+mutate: $(VENV)/.installed-dev
+	@$(INSTALL) mutmut==3.8.1
+	@export PATH="$(abspath $(BIN)):$$PATH" HYPOTHESIS_PROFILE=dev; mutmut run $(ARGS) && mutmut results
+
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.conformance $(ARGS)
 
@@ -127,4 +133,4 @@ constraints: $(BIN)/python
 	rm -rf $(VENV)/fresh
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build mutants
