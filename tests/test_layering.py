@@ -145,7 +145,7 @@ THEIRS = {
     "polars": (("models",), "optional, inside to_polars()"),
     "ddsketch": (("core.latencies",), "bins for latencies"),
     "psutil": (("pipeline",), "what is resident, imported where a pipe is opened"),
-    "cachetools": (("core", "compat.pipe"), "a data structure on an injected timer"),
+    "cachetools": (("core", "compat.pipe", "sim.history"), "a data structure on an injected timer"),
     "sqlite3": (("store",), "one package knows the database"),
     "sqlite_utils": (("store",), "one package knows the database"),
     "filelock": (("store",), "one writer for each database"),

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import accumulate, chain
 
 import attrs
+from cachetools import LRUCache
 
 from marketpipe.core.timeframes import Timeframe, floor, next_open
 from marketpipe.sim.day import Bar, Day, Deal, Span, fold
@@ -30,6 +31,8 @@ _FACTOR_OF_BYTE = bytes(FACTORS[byte % len(FACTORS)] for byte in range(256))
 _REMAINDERS = {divisor: bytes(byte % divisor for byte in range(256)) for divisor in range(1, 9)}
 # A day's level differs from the day before by about 1.2 % of the base (a byte's deviation is 74).
 JUMP = 6_167
+# Days from which an absence is cut out each have a tape of their own, some 100 kB: kept are those of about a week.
+CUT_DAYS = 8
 LONGEST_BAR_MS = 366 * DAY_MS
 INTRADAY_MS = {
     Timeframe.S1: 1_000,
@@ -74,22 +77,25 @@ class History:
         self.opening_ms = _after(holes, market.listing_ms)
         self.first_day = self.opening_ms // DAY_MS
         self._special = {self.first_day, *(day for span in holes for day in _days(span))}
-        self._days: dict[int, Day] = {}
+        self._scripted: dict[int, Day] = {}
+        self._cut: LRUCache[int, Day] = LRUCache(CUT_DAYS)
         self._blocks: dict[int, _Block] = {}
         self._closed: dict[tuple[Timeframe, int, int], Bar | None] = {}
 
     def day(self, number: int) -> Day:
         """Day ``number`` since 1970; not before the listing."""
-        day = self._days.get(number)
+        day = self._scripted.get(number)
         if day is None and number in self._special:
-            day = self._days[number] = self._special_day(number)
+            day = self._cut.get(number)
+            if day is None:
+                day = self._cut[number] = self._special_day(number)
         return day or self._plain_day(number)
 
     def script(self, days: Mapping[int, Day]) -> None:
         """Let these days be as they are given. Those before the listing's, and the listing's own, cannot be."""
         if min(days) <= self.first_day:
             raise ValueError(f"{self.market.code}: a script must begin after the day of the listing, {self.first_day}")
-        self._days.update(days)
+        self._scripted.update(days)
         self._special.update(days)
         self._closed.clear()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from marketpipe.core.timeframes import Timeframe
 from marketpipe.sim import World
+from marketpipe.sim.history import History
 from marketpipe.sim.quotation import answer
 from marketpipe.sim.streams import Streams, Wanted
 
@@ -49,6 +53,18 @@ def test_the_ticker_of_a_market_that_comes_back_the_day_after_has_the_close_befo
     back = world.ticker(BUSY, midnight_ms + HOUR_MS)
     assert back.last.price == back.previous_close == back.opening
     assert back.last.at_ms < midnight_ms - HOUR_MS
+
+
+def test_days_with_an_absence_are_not_kept_for_ever():
+    first_ms = NOW_MS - NOW_MS % DAY_MS - 100 * DAY_MS
+    absences = [(first_ms + day * DAY_MS, first_ms + day * DAY_MS + HOUR_MS) for day in range(100)]
+    history = History(7, PLAIN.market(BUSY), absences)
+    tape = weakref.ref(history.day(first_ms // DAY_MS).tape)
+    assert history.day(first_ms // DAY_MS).tape is tape()
+    for day in range(1, 100):
+        history.day(first_ms // DAY_MS + day)
+    gc.collect()
+    assert tape() is None
 
 
 def test_an_absence_that_covers_the_listing_puts_it_off():
