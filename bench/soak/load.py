@@ -187,9 +187,9 @@ class Load:
                 bars = await self.market.get_candle(name, timeframe, count=200)
                 self.counts["charts"] += 1
                 settled_ms = self.now_ms() - OVER_MS
-                closed = [bar for bar in bars[-CHECKED_BARS:] if bar.close_ms < settled_ms]
-                for bar in closed:
-                    self._send(read_letter(bar))
+                for bar in bars[-CHECKED_BARS:]:
+                    if bar.state is CandleState.FINAL and bar.close_ms < settled_ms:
+                        self._send(read_letter(bar))
             await trio.sleep(CHART_S)
 
     async def _ask(self, dice: random.Random) -> None:
