@@ -211,7 +211,7 @@ class Load:
     async def _visit(self, dice: random.Random) -> None:
         while True:
             kind, policy = dice.choice(KINDS), dice.choice(POLICIES)
-            names = dice.sample(self.names, dice.choice((1, 3, 30)))
+            names = dice.sample(self._visited(), dice.choice((1, 3, 30)))
             options = {"timeframe": dice.choice(("1m", "1s", "5m"))} if kind == "candle" else {}
             pause_s, depth = dice.choice((0.0, 0.0, 0.05, 0.5)), dice.choice((5, 100, 1000))
             try:
@@ -225,6 +225,10 @@ class Load:
                 self.failures[f"stream_{kind}: SubscriberLagged"] += 1
             self.counts["visits"] += 1
             await trio.sleep(dice.expovariate(1 / 2.0))
+
+    def _visited(self) -> list[str]:
+        # Every so manieth, so that lively and still ones of each quote are among them.
+        return self.names[:: max(1, len(self.names) // self.plan.visited)]
 
     async def _listen(
         self, kind: str, names: list[str], policy: str, depth: int, pause_s: float, options: dict[str, Any]
