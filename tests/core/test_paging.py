@@ -126,6 +126,26 @@ def test_a_dense_market_is_asked_for_in_a_few_rounds():
     assert [len(asked) for asked in drive.rounds] == [1, 4, 16, 29]
 
 
+def test_a_known_end_is_asked_for_one_page_first_too():
+    drive = Drive(CandleExchange(history(M1, range(10_000))).page)
+    drive.run(candle_walk(MARKET, M1, count=1_000, end_ms=RUNNING_MS))
+    assert [len(asked) for asked in drive.rounds] == [1, 4]
+
+
+def test_a_dense_range_without_a_count_is_asked_for_in_a_few_rounds():
+    drive = Drive(CandleExchange(history(M1, range(10_000))).page)
+    start_ms = RUNNING_MS - 2_000 * 60_000
+    assert len(drive.run(candle_walk(MARKET, M1, start_ms=start_ms, end_ms=RUNNING_MS))) == 2_000
+    assert [len(asked) for asked in drive.rounds] == [1, 4, 5]
+
+
+@pytest.mark.parametrize(("slots", "asked"), [(222, 4), (223, 1)])
+def test_pages_are_dense_with_nine_bars_in_ten_slots(slots: int, asked: int):
+    drive = Drive(CandleExchange(history(M1, [*range(199), *range(slots - 1, 5_000)])).page)
+    drive.run(candle_walk(MARKET, M1, count=2_000, end_ms=None))
+    assert len(drive.rounds[1]) == asked
+
+
 def test_a_thin_market_is_asked_one_page_at_a_time():
     drive = Drive(CandleExchange(history(M1, range(0, 30_000, 30))).page)
     bars = drive.run(candle_walk(MARKET, M1, count=1000, end_ms=None))
@@ -182,6 +202,16 @@ def test_a_page_of_bars_that_were_not_asked_for_is_an_error_and_not_an_endless_w
     drive = Drive(lambda request: newest.page(attrs.evolve(request, to_ms=None)))
     with pytest.raises(BadPayload, match=r"KRW-BTC.*opens at \d+.*before \d+"):
         drive.run(candle_walk(MARKET, M1, count=1000, end_ms=None))
+
+
+def test_a_bar_that_opens_at_the_very_end_was_not_asked_for():
+    exchange = CandleExchange(history(M1, range(10_000)))
+
+    def one_later(request: CandlesRequest) -> tuple[Candle, ...]:
+        return exchange.page(request if request.to_ms is None else attrs.evolve(request, to_ms=request.to_ms + 60_000))
+
+    with pytest.raises(BadPayload, match="asked were those before"):
+        Drive(one_later).run(candle_walk(MARKET, M1, count=1_000, end_ms=None))
 
 
 def test_an_unaligned_end_is_asked_for_at_the_next_boundary():
@@ -252,6 +282,15 @@ def test_nothing_is_asked_about_the_future():
     assert drive.requests == []
     drive.run(forward_walk(MARKET, M1, count=50, start_ms=NOW_MS - 300_000, now_ms=NOW_MS))
     assert all(request.to_ms is None or request.to_ms <= NOW_MS for request in drive.requests)
+
+
+@pytest.mark.parametrize(("count", "ago"), [(1, 0), (200, 200), (201, 200), (450, 449)])
+def test_the_bar_that_opens_at_this_very_moment_is_the_last(count: int, ago: int):
+    listed = history(M1, range(1_000))
+    drive = Drive(CandleExchange(listed).page)
+    start_ms = RUNNING_MS - ago * 60_000
+    bars = drive.run(forward_walk(MARKET, M1, count=count, start_ms=start_ms, now_ms=RUNNING_MS))
+    assert bars == listed[-1 - ago :][:count]
 
 
 @pytest.mark.parametrize("timeframe", Timeframe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -191,6 +192,14 @@ def test_a_snapshot_that_was_delivered_long_before_the_loss_closes_the_hole_with
     assert flow.live(at(9_000), snapshot=False) == (at(9_000),)
 
 
+def test_the_proof_that_nothing_was_traded_says_for_how_long():
+    flow = streaming(at(0))
+    lose(flow, 3_600_000, 3_600_100)
+    flow.subscribed(NOW_MS)
+    (closed,) = flow.live(at(0), snapshot=True)
+    assert closed.proof.endswith("made and delivered 3,600.0 s before")
+
+
 def test_a_snapshot_that_was_delivered_just_before_the_loss_proves_nothing_of_late_trades():
     flow = streaming(at(0))
     lose(flow, SLACK_MS - 1, 2_600)
@@ -249,6 +258,15 @@ def test_a_long_hole_takes_pages_and_says_how_many(monkeypatch: pytest.MonkeyPat
     assert closed.proof.startswith(
         "3 pages, 1,205 trades fetched, 1,203 were missing; overlaps 1 known trade on the left"
     )
+
+
+def test_a_trade_of_the_very_moment_of_the_loss_lies_on_its_left():
+    flow = streaming(at(0), at(500))
+    lose(flow, 500, 700)
+    flow.subscribed(NOW_MS)
+    flow.live(at(900), snapshot=True)
+    closed, *_ = mend(flow, [at(0), at(500), at(900)])
+    assert "overlaps 2 known trades on the left" in closed.proof
 
 
 def test_one_missing_trade_is_spoken_of_in_the_singular():
@@ -434,7 +452,8 @@ def test_without_a_snapshot_the_first_trade_of_the_stream_is_what_rest_must_show
     flow.no_snapshot()  # a frame could not be read, and the connection goes on
     assert flow.live(at(3_000), snapshot=False) == ()
     assert flow.live(at(3_500), snapshot=False) == ()
-    assert mend(flow, [at(0), at(600)]) is None
+    for _ in range(3):
+        assert mend(flow, [at(0), at(600)]) is None
     assert mend(flow, [at(0), at(600), at(3_000)])[1:] == (at(600), at(3_000), at(3_500))
 
 
@@ -547,6 +566,41 @@ def test_a_hole_that_reaches_back_beyond_what_is_remembered_is_not_called_whole(
     assert " UTC is no longer remembered; 1 page, " in closed.proof
 
 
+@pytest.mark.parametrize(("after_ms", "repaired"), [(SLACK_MS - 1, False), (SLACK_MS, True)])
+def test_what_is_remembered_must_reach_back_to_the_slack_before_the_loss(
+    monkeypatch: pytest.MonkeyPatch, after_ms: int, repaired: bool
+):
+    monkeypatch.setattr(delivered, "KEEP", 2)
+    monkeypatch.setattr(delivered, "KEEP_MORE", 2)
+    monkeypatch.setattr(delivered, "KEEP_MS", 1_000)
+    monkeypatch.setattr(delivered, "KEEP_IDS_MS", 10_000)
+    rows = [at(4_000 * number) for number in range(12)]
+    forgotten_ms = max(set(rows) - set(remembered(rows)), key=lambda row: row.trade_ms).trade_ms + 1 - NOW_MS
+    flow = streaming(*rows)
+    lose(flow, forgotten_ms + after_ms, 44_500)
+    flow.subscribed(NOW_MS)
+    flow.live(at(50_000), snapshot=True)
+    closed, *_ = mend(flow, [*rows, at(50_000)])
+    assert closed.repaired is repaired
+
+
+def remembered(rows: Sequence[Trade]) -> list[Trade]:
+    """Those of which a flow that has told them can say so."""
+    memory = delivered.Delivered()
+    for row in rows:
+        memory.add(row)
+    return [row for row in rows if memory.has(row)]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/New_York"])
+def test_moments_are_told_in_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch, zone: str):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        test_trades_the_exchange_no_longer_keeps_stay_missing_and_the_others_are_delivered()
+    time.tzset()
+
+
 def test_no_more_trades_wait_for_a_repair_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trades, "WAIT_AT_MOST", 3)
     flow = streaming(at(0))
@@ -568,7 +622,7 @@ def test_the_second_of_two_losses_of_the_same_size_is_found_too():
     assert mend(flow, rows) is None
     assert mend(flow, rows) is None
     closed, *missing = mend(flow, rows)
-    assert closed.repaired
+    assert (closed.repaired, closed.cause) == (True, "trades were made that the stream did not tell")
     assert missing == rows[1:]
     rows += [at(10_000), at(10_000, 1), at(10_007)]
     assert flow.live(rows[-1], snapshot=False) == (rows[-1],)
@@ -623,6 +677,22 @@ def test_a_count_that_tells_nothing_is_looked_into_once_and_not_for_ever():
     assert mend(flow, rows) == ()
     flow.counted(rows[2].trade_ms, total(rows), NOW_MS + 20_000)
     assert flow.needs is None
+
+
+def test_nothing_is_looked_for_again_up_to_the_last_count_that_agreed():
+    """Nor does an older count that comes later take that back."""
+    rows = [at(-3_600_000), at(12_000)]
+    flow = streaming(rows[0])
+    flow.counted(rows[0].trade_ms, total(rows[:1]), NOW_MS + 10_000)
+    (opened,) = lose(flow, 0, 11_000)
+    assert opened.start_ms == NOW_MS + 10_000 - SLACK_MS
+    flow = streaming(rows[0])
+    flow.counted(rows[0].trade_ms, total(rows[:1]), NOW_MS + 10_000)
+    assert flow.live(rows[1], snapshot=False) == (rows[1],)
+    flow.counted(rows[1].trade_ms, total(rows), NOW_MS + 5_000)
+    assert flow.needs is None
+    (opened,) = lose(flow, 0, 13_000)
+    assert opened.start_ms == rows[1].trade_ms
 
 
 def test_what_is_given_up_before_the_first_count_reaches_back_to_the_beginning():
@@ -792,6 +862,15 @@ def test_trades_long_after_the_snapshot_are_left_to_the_stream():
     flow.resubscribed(NOW_MS)
     flow.live(at(200), snapshot=True)
     assert mend(flow, [at(-500), at(200), at(200 + SLACK_MS + 1)]) == ()
+
+
+def test_a_trade_that_streams_may_tell_before_the_snapshot_is_looked_for():
+    flow = streaming(at(-500))
+    flow.resubscribed(NOW_MS)
+    flow.live(at(200), snapshot=True)
+    shown = [at(-500), at(200), at(200 + SLACK_MS)]
+    assert mend(flow, shown) is None
+    assert mend(flow, shown)[1:] == (at(200 + SLACK_MS),)
 
 
 def test_a_check_without_a_snapshot_looks_at_all_that_rest_shows():
