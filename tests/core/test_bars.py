@@ -297,3 +297,36 @@ def test_the_grace_is_the_one_after_which_the_wire_calls_a_bar_final():
     from marketpipe.upbit.wire_values import FINAL_GRACE_MS
 
     assert bars_module.GRACE_MS == FINAL_GRACE_MS == GRACE_MS
+
+
+# -- the exchange's clock is known to a second only --------------------------------------------------------------
+
+
+def listed(drive_of: int) -> tuple[Drive, int]:
+    """A market whose newest of so many bars has just begun, and the moment before that."""
+    return Drive(CandleExchange(history(M1, range(drive_of))).page), RUNNING_MS - 500
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_bar_that_opens_at_the_end_stays_out_though_the_end_has_passed_at_the_exchange_already(fill: bool):
+    drive, now_ms = listed(1_000)
+    bars = run(drive, wanted_of(M1, 3, None, RUNNING_MS, fill=fill), now_ms)
+    assert [bar.open_ms for bar in bars] == [RUNNING_MS - ago * MINUTE_MS for ago in (3, 2, 1)]
+    assert len(drive.requests) == 2
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_range_is_not_read_beyond_its_start_however_long_the_history(fill: bool):
+    for end_ms in (None, RUNNING_MS, RUNNING_MS - 5 * MINUTE_MS):
+        drive, now_ms = listed(5_000)
+        run(drive, wanted_of(M1, None, RUNNING_MS - 250 * MINUTE_MS, end_ms, fill=fill), now_ms)
+        assert len(drive.requests) <= 4
+        drive, now_ms = listed(5_000)
+        run(drive, wanted_of(M1, 250, RUNNING_MS - 250 * MINUTE_MS, None, fill=fill), now_ms)
+        assert len(drive.requests) <= 4
+
+
+def test_what_was_traded_in_the_slot_of_this_very_moment_is_counted_from_a_start():
+    drive = Drive(CandleExchange(history(M1, range(10))).page)
+    (bar,) = run(drive, wanted_of(M1, 1, RUNNING_MS, None, fill=True), RUNNING_MS)
+    assert bar.open_ms == RUNNING_MS

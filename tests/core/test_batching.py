@@ -168,3 +168,22 @@ def test_a_key_knows_its_group_and_its_market():
     assert (group_of(TradesRequest("KRW-BTC", 1)), market_of(TradesRequest("KRW-BTC", 1))) == (Group.TRADE, "KRW-BTC")
     page = CandlesRequest("KRW-BTC", Timeframe.D1, 1)
     assert (group_of(page), market_of(page)) == (Group.CANDLE, "KRW-BTC")
+
+
+@pytest.mark.parametrize(("asked", "requests"), [(144, 1), (145, 1), (289, 1), (290, 2)])
+def test_a_quote_is_asked_for_as_a_whole_if_that_saves_a_request(asked: int, requests: int):
+    keys = tickers(*sorted(LISTED["KRW"])[:asked], *(["BTC-C1"] if asked > 289 else []))
+    assert len(merge(keys, listed_by_quote=LISTED)) == requests
+
+
+def test_a_quote_of_which_just_half_is_asked_for_is_asked_for_as_a_whole():
+    listed = {"KRW": {f"KRW-{index}" for index in range(600)}}
+    half = sorted(listed["KRW"])[:300]
+    assert [type(lot.request) for lot in merge(tickers(*half), listed_by_quote=listed)] == [QuoteTickersRequest]
+    (first, second) = merge(tickers(*half[:299]), listed_by_quote=listed)
+    assert {type(first.request), type(second.request)} == {TickersRequest}
+
+
+def test_a_code_with_more_than_one_dash_belongs_to_the_quote_before_the_first():
+    listed = {"KRW": {f"KRW-{index}-X" for index in range(300)}}
+    assert len(merge(tickers(*sorted(listed["KRW"])), listed_by_quote=listed)) == 1

@@ -329,6 +329,7 @@ def test_too_many_bars_at_once_cut_a_conflating_consumer_off():
     buffer = open_buffer("conflate", 2)
     buffer.offer([bar(0, at_ms=1), bar(1, at_ms=2), bar(1, at_ms=3), bar(2, at_ms=4), bar(0, at_ms=5)])
     assert drained(buffer) == [bar(0, at_ms=1), bar(1, at_ms=3)]
+    assert "behind by more than its depth of 2;" in str(buffer.lagged())
     assert buffer.statistics() == SubscriptionStatistics(received=5, delivered=2, conflated=1, dropped=2)
 
 

@@ -500,3 +500,19 @@ def test_the_latest_bars_are_those_of_the_page_and_those_that_are_held(count: in
     expected = [(slot, 9 if slot == 3 else 1, RUNNING if slot == 5 else FINAL, int(slot == 3)) for slot in range(6)]
     assert brief(into.latest(count, page)) == expected[first:]
     assert brief(into.latest(count)) == expected[max(first, 3) :]
+
+
+def test_an_amendment_has_the_next_revision_whatever_state_its_reading_has():
+    into = series()
+    for revision, volume in enumerate(("1", "2", "3")):
+        (told,) = into.page((attrs.evolve(reading(0, volume=volume), state=FINAL),), opens(3))
+        assert (told.state, told.revision) == (FINAL, revision)
+
+
+def test_of_a_doubt_that_is_cleared_nothing_is_left():
+    into = series()
+    into.live(reading(0))
+    into.doubt(opens(0) + 500, opens(1))
+    assert not into.proven(opens(2))
+    (told,) = into.cleared(opens(0) + 500, opens(1))
+    assert told.state is FINAL

@@ -118,3 +118,22 @@ def test_a_row_out_of_place_means_the_slot_it_lies_in():
 )
 def test_what_no_page_can_put_right_is_not_asked_for(finding):
     assert to_ask_for(StoreCheck("x.db", (series(),), (finding,)), EVER_MS) == {}
+
+
+def test_a_check_says_from_when_to_when_there_are_bars():
+    counted = SeriesCheck(MARKET, Timeframe.M1, 5, 2, at(3), at(8), (), 0)
+    check = checked(counted, SpanSet.of((at(0), at(4)), (at(6), at(9))))
+    assert (check.first_ms, check.last_ms, check.bars, check.amended) == (at(3), at(8), 5, 2)
+    assert (check.holes, check.slots_missing) == (((at(4), at(6)),), 2)
+
+
+def test_a_finding_that_names_no_rows_does_not_hide_those_after_it():
+    findings = (
+        Found("LEDGER"),
+        Found("UNCOVERED", timeframe="7m"),
+        Found("UNCOVERED", timeframe=None),
+        Found("UNCOVERED"),
+    )
+    assert to_ask_for(StoreCheck("a.db", (), findings), EVER_MS) == {
+        (MARKET, Timeframe.M1): SpanSet.of((BASE_MS, BASE_MS + 60_000))
+    }

@@ -163,3 +163,11 @@ def test_what_a_count_was_ahead_by_when_what_was_missing_was_given_up_is_not_its
     assert not counted.agrees(at(30), Decimal(105), told("4", "1"), at(32))
     counted.certain_to(at(33))  # REST could not be read
     assert not counted.agrees(at(40), Decimal(106), told("5", "1"), at(42)), "nothing to hold it against"
+
+
+def test_a_count_never_takes_back_what_agreed():
+    counted = begun()
+    assert counted.agrees(at(5), Decimal(100), told("0", "0"), at(6))
+    assert counted.agreed_ms == at(12)
+    assert counted.agrees(at(20), Decimal(101), told("1", "1"), at(18))
+    assert counted.agreed_ms == at(20)

@@ -312,3 +312,25 @@ def test_reading_one_topic_again_does_not_keep_the_others():
 def test_what_cannot_work_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be above 0, was {value!r}"):
         listened(**{name: value})
+
+
+def test_of_a_topic_that_is_rarely_read_no_more_reads_are_kept_than_make_it_hot():
+    demand, _ = listened(heat_reads=3, heat_s=2.0)
+    for second in range(0, 1_000, 2):
+        demand.read(BTC, float(second))
+    assert [len(reads) for reads in demand._reads.values()] == [3]
+
+
+def test_news_are_told_once():
+    demand, _ = listened()
+    demand.lease([BTC, BOOK])
+    assert (demand.news(Line.TICKER), demand.news(Line.ORDERBOOK)) == ({BTC}, {BOOK})
+    assert demand.news(Line.TICKER) == set()
+
+
+def test_a_read_is_remembered_for_as_long_as_it_counts():
+    demand, _ = listened(heat_reads=2, heat_s=2.0)
+    demand.read(BTC, 0.0)
+    demand.read(ETH, 2.0)
+    demand.read(BTC, 2.0)
+    assert demand.is_hot(BTC)

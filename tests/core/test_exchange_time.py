@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe.core.exchange_time import AnsweredTime, ExchangeTime, SureTime
+from marketpipe.core.exchange_time import CLAIMS, AnsweredTime, ExchangeTime, SureTime
 
 START_MS = 1_700_000_000_000  # the exchange's clock when ours reads 0; times here are whole milliseconds
 
@@ -489,3 +489,19 @@ def test_true_dates_are_never_ahead_and_hardly_behind(answers: list[tuple[float,
         now_ms = time.now_ms(now_s)
         assert now_ms is not None
         assert 0 <= true_ms(now_s) - now_ms <= 1_002 + max(ways_s) * 1000
+
+
+def test_an_answer_given_at_the_beginning_of_a_second_brings_the_estimate_nearer():
+    time = AnsweredTime()
+    late_s = (1_999 - START_MS % 1_000) / 1_000
+    for now_s in (late_s, late_s + 1.0, late_s + 1.001):
+        time.answered(true_ms(now_s) // 1_000 * 1_000, now_s, now_s)
+    assert time.now_ms(late_s + 1.001) == true_ms(late_s + 1.001)
+
+
+def test_claims_of_a_leap_count_only_in_a_row():
+    time = synchronised(0.2)
+    for now_s in range(1, 50):
+        ahead_ms = 0 if now_s % CLAIMS == 0 else 100_000
+        time.observe(true_ms(now_s) + ahead_ms, float(now_s))
+        assert time.now_ms(float(now_s)) == true_ms(now_s)

@@ -222,3 +222,19 @@ def test_what_cannot_work_is_refused(timer):
         ExpiringCache(timer, maxsize=0)
     with pytest.raises(ValueError, match="fast_s must be above 0, was 0"):
         ExpiringCache(timer, fast_s=0)
+
+
+def test_one_entry_is_room_enough(timer):
+    cache = ExpiringCache(timer, maxsize=1)
+    cache.put("a", 1, 10.0)
+    cache.put("b", 2, 10.0)
+    assert (cache.get("a"), cache.get("b")) == (MISSING, 2)
+
+
+def test_hits_are_counted_one_by_one(timer, cache):
+    cache.put("a", 1, 10.0)
+    cache.get("a")
+    timer.now_s += 1.0
+    for _ in range(3):
+        cache.get("a")
+    assert (cache.statistics().fast_hits, cache.statistics().memory_hits) == (1, 3)

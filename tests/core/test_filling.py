@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from decimal import Decimal
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,3 +111,15 @@ def test_the_years_between_the_last_trade_and_the_start_are_not_walked_through(s
     filled = fill_forward([old], start_ms=start_ms, end_ms=NOW_OPEN_MS)
     assert [candle.open_ms for candle in filled] == [NOW_OPEN_MS - i * 1000 for i in (4, 3, 2, 1)]
     assert {candle.close for candle in filled} == {old.close}
+
+
+def test_a_flat_bar_after_a_running_one_is_final_by_itself():
+    running = attrs.evolve(bar(M1, NOW_OPEN_MS - 180_000, NOW_MS), state=CandleState.RUNNING, revision=3)
+    flat = fill_forward((running,), end_ms=NOW_OPEN_MS)[1:]
+    assert [(candle.state, candle.revision, candle.filled) for candle in flat] == [(CandleState.FINAL, 0, True)] * 2
+
+
+def test_years_before_the_start_are_not_walked_through():
+    first, last = bar(M1, 0, NOW_MS), bar(M1, NOW_OPEN_MS, NOW_MS)
+    walked = itertools.islice(fill_forward((first, last), start_ms=NOW_OPEN_MS - 120_000), 10)
+    assert [candle.open_ms for candle in walked] == [NOW_OPEN_MS - 120_000, NOW_OPEN_MS - 60_000, NOW_OPEN_MS]

@@ -387,3 +387,19 @@ def test_a_market_is_watched_through_the_tickers_and_trades_that_pass():
     activities.observe_trades("KRW-BTC", burst[:1], 1255.0)
     activities.observe_trades("KRW-BTC", burst, 1256.0)
     assert activities.condition("KRW-BTC", 1256.0, NOON_KST_MS) is ACTIVE
+
+
+def test_after_nothing_at_all_anything_is_infinitely_more():
+    rate = _Rate()
+    for minute in range(12):
+        rate.add(0.0, minute * 60.0)
+    assert rate.ratio(660.0, 10) == 0.0
+    rate.add(0.5, 661.0)
+    assert rate.ratio(661.0, 10) == math.inf
+
+
+def test_the_range_of_a_minute_is_from_its_lowest_to_its_highest_price():
+    activity = Activity()
+    for number, price in enumerate((100, 110, 105, 120, 115, 99)):
+        activity.observe_ticker(60.0 + number, Decimal(price), Decimal(number), number)
+    assert activity._range._running == 120 - 99

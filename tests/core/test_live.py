@@ -42,6 +42,8 @@ def test_what_was_answered_is_counted_and_what_was_not_is_not(live):
     live.get(BTC, since_s=11.0)
     live.get(ETH)
     assert live.hits == 1
+    live.get(BTC)
+    assert live.hits == 2
 
 
 def test_a_frame_that_was_overtaken_takes_nothing_back(live):
@@ -162,3 +164,12 @@ def test_memory_never_goes_back_and_only_says_what_it_was_told(steps):
             assert value.exchange_ms in told
             assert value.exchange_ms >= newest
             newest = value.exchange_ms
+
+
+def test_the_newest_is_known_while_a_stream_is_being_checked_and_forgotten_when_it_has_ended(live):
+    live.streamed(BTC, Value(1), 10.0)
+    live.streamed(ETH, Value(2), 10.0)
+    live.suspend([ETH])
+    assert (live.newest(BTC), live.newest(ETH), live.newest("KRW-XRP")) == (Value(1), Value(2), None)
+    live.forget([BTC, ETH, "KRW-XRP"])
+    assert (live.newest(BTC), live.newest(ETH)) == (None, None)

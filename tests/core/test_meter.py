@@ -107,3 +107,13 @@ def test_what_was_handed_out_does_not_change():
     meter.record("get_ticker", 1.0, Priority.CRITICAL, now_s=0.0)
     assert late[Priority.CRITICAL] == 1
     assert statistics["get_ticker"].calls == 1
+
+
+def test_who_gave_up_is_counted_and_late_only_after_more_than_the_budget():
+    meter = Meter()
+    for priority in Priority:
+        for waited_s in (0.0, priority.budget_s, priority.budget_s + 0.1, priority.budget_s + 9.0):
+            meter.give_up(waited_s, priority)
+    assert meter.given_up() == dict.fromkeys(Priority, 4)
+    assert meter.late() == dict.fromkeys(Priority, 2)
+    assert meter.statistics(0.0) == {}

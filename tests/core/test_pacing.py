@@ -515,6 +515,7 @@ def test_a_second_answer_of_the_same_ban_is_no_repetition():
     assert ban.until_s(59.9) == 60
     assert ban.ban(2.0, 100.0) == 102
     assert ban.ban(3.0, 5.0) == 102, "a ban is never shortened"
+    assert ban.ban(101.5, None) == 102
 
 
 @pytest.mark.parametrize("nonsense", [0.0, -5.0, math.nan])
@@ -524,6 +525,7 @@ def test_a_time_that_is_no_time_counts_as_unknown(nonsense):
 
 def test_a_known_ban_is_taken_as_it_is():
     assert Ban().ban(10.0, 7.5) == 17.5
+    assert Ban().ban(10.0, 0.5) == 10.5
     assert Ban().until_s(0.0) is None
 
 

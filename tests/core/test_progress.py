@@ -133,3 +133,12 @@ def test_a_share_is_of_the_slots_and_of_nothing_it_is_all():
     assert PROGRESS.share == 0.25
     assert attrs.evolve(PROGRESS, done=0).share == 0.0
     assert attrs.evolve(PROGRESS, total=0, done=0).share == 1.0
+
+
+def test_a_pace_asked_for_twice_at_one_moment_is_the_same():
+    pace = Pace()
+    pace.add(5.0, 1.0)
+    assert pace.per_s(1.0) == pace.per_s(1.0) == 0.0
+    pace.begin(3.0)
+    pace.add(5.0, 4.0)
+    assert pace.per_s(4.0) == pace.per_s(4.0) > 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketpipe.core.ranges import DEFAULT_COUNT, BarRange, bar_range, epoch_ms, positive_count
+from marketpipe.core.ranges import DEFAULT_COUNT, MAX_MS, BarRange, bar_range, epoch_ms, positive_count
 
 KST = timezone(timedelta(hours=9))
 MIDNIGHT = datetime(2026, 9, 23, tzinfo=UTC)
@@ -115,3 +115,14 @@ def test_a_moment_is_the_same_in_every_zone_and_in_milliseconds(moment: datetime
 
 def test_the_epoch_itself_is_no_number_of_seconds():
     assert epoch_ms("start", 0) == 0
+
+
+def test_a_moment_must_lie_before_the_year_9999():
+    assert epoch_ms("start", MAX_MS - 1) == MAX_MS - 1
+    with pytest.raises(ValueError, match="between 1970 and 9999"):
+        epoch_ms("start", MAX_MS)
+
+
+def test_three_bounds_are_one_too_many():
+    with pytest.raises(ValueError, match=r"^give at most two of count, start and end$"):
+        bar_range(1, 0, MAX_MS - 1)

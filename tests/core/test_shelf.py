@@ -144,3 +144,20 @@ def test_where_history_begins_a_page_is_shorter_than_asked(timeframe: Timeframe)
     later = Shelf(timeframe)
     later.lay(scale.spans([(1, 5)]), (scale.candle(3, 1),))
     assert later.page(request) is None
+
+
+def test_a_page_is_newest_first_as_the_exchange_gives_it():
+    scale = Scale(Timeframe.M1, 100)
+    shelf = Shelf(Timeframe.M1)
+    bars = [scale.candle(slot, 1) for slot in range(5)]
+    shelf.lay(scale.spans([(0, 5)]), bars)
+    assert shelf.page(CandlesRequest(MARKET, Timeframe.M1, 3, scale.ms(5))) == tuple(bars[:1:-1])
+    assert shelf.page(CandlesRequest(MARKET, Timeframe.M1, 5, scale.ms(5))) == tuple(bars[::-1])
+    assert shelf.page(CandlesRequest(MARKET, Timeframe.M1, 1, scale.ms(0) + 1)) == (bars[0],)
+    assert shelf.page(CandlesRequest(MARKET, Timeframe.M1, 6, scale.ms(5))) is None
+
+
+def test_what_is_proven_of_a_single_moment_is_proven():
+    shelf = Shelf(Timeframe.M1)
+    shelf.lay(SpanSet.of((60_000, 60_001)), [])
+    assert shelf.proven_from(60_001) == 60_000

@@ -127,3 +127,46 @@ def test_a_crowd_of_impatient_callers_does_not_grow_without_end():
         made.join(Somebody(waits=False), 0.0)
     assert len(made.askers) <= 200
     assert made.askers[:5] == patient
+
+
+def test_those_who_travel_have_left_the_room():
+    room = WaitingRoom()
+    stays, goes = pending(page(count=1)), pending(page(count=2))
+    room.enter(stays)
+    room.enter(goes)
+    lot = next(lot for lot in room.lots(0.0, {}) if lot.keys == (goes.key,))
+    assert room.leave(lot) == [goes]
+    assert room.clear() == [stays]
+
+
+def test_a_key_that_the_whole_quote_had_no_row_for_is_asked_by_itself():
+    """Beside those that are, and only it."""
+    listed = {"KRW": {f"KRW-{index}" for index in range(600)}}
+    room = WaitingRoom()
+    for name in sorted(listed["KRW"]):
+        made = pending(Wanted(Group.TICKER, name))
+        made.alone = name == "KRW-7"
+        room.enter(made)
+    by_size = sorted(room.lots(0.0, listed), key=lambda lot: len(lot.keys))
+    assert [len(lot.keys) for lot in by_size] == [1, 599]
+    assert by_size[0].keys[0].market == "KRW-7"
+
+
+def test_who_joins_after_refusals_has_refusals_of_its_own():
+    first, late = Somebody(), Somebody()
+    made = pending(page(), 0.0, first)
+    for _ in range(2):
+        assert made.failed_again(refused=True, attempts=9, refusals=3) == []
+    made.join(late, 0.0)
+    assert made.failed_again(refused=True, attempts=9, refusals=3) == [first]
+    assert made.failed_again(refused=True, attempts=9, refusals=3) == []
+    assert made.failed_again(refused=True, attempts=9, refusals=3) == [late]
+
+
+def test_what_the_pipe_wants_it_wants_for_as_many_attempts_as_anybody():
+    made = pending()
+    made.for_us = True
+    made.failed_again(refused=False, attempts=2, refusals=9)
+    assert made.for_us
+    made.failed_again(refused=False, attempts=2, refusals=9)
+    assert not made.for_us
