@@ -169,6 +169,30 @@ def test_handles_and_threads_that_stay_are_found(what):
     assert what in leaks(SHORT, **{what: 720})
 
 
+def samples(plan: Plan, **per_hour: float) -> list[dict[str, Any]]:
+    """Objects of some types: few and still, or a hundred thousand that come and go with the trade."""
+    dice, told, at_s = random.Random(5), [], 0.0
+    while at_s < plan.seconds:
+        objects = {"list": 3_400 + dice.randrange(-300, 300), "Trade": 113_000 + dice.randrange(-4_000, 4_000)}
+        told.append({"at_s": at_s, "objects": {
+            name: count + round(per_hour.get(name, 0.0) * at_s / HOUR_S) for name, count in objects.items()
+        }})  # fmt: skip
+        at_s += plan.sample_s
+    return told
+
+
+def test_many_small_objects_that_stay_are_found_by_their_type_in_an_hour():
+    """However many others come and go meanwhile."""
+
+    def found(**per_hour: float) -> set[str]:
+        return {growth.name for growth in growths([], HOUR, samples(HOUR, **per_hour)) if growth.is_leak}
+
+    assert found() == set()
+    assert found(list=7_200) == {"objects named 'list'"}
+    assert found(Trade=40_000) == {"objects named 'Trade'"}
+    assert [growth for growth in growths([], SHORT, samples(SHORT, list=1e6)) if "list" in growth.name] == []
+
+
 def test_what_cannot_be_measured_here_is_not_judged():
     told = [{**look, "malloc": None} for look in looks(SHORT)]
     assert "malloc" not in {growth.name for growth in growths(told, SHORT)}

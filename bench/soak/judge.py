@@ -182,7 +182,7 @@ class _Judging:
         record, plan = self.record, self.plan
         if child.process.returncode:
             self._find("leaving", f"the subject ended with {child.process.returncode}")
-        record.growths = growths(record.looks, plan)
+        record.growths = growths(record.looks, plan, record.samples)
         for growth in record.growths:
             if growth.is_leak:
                 self._find("growth", str(growth))

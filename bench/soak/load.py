@@ -42,6 +42,8 @@ CHECKED_BARS = 20
 # A bar is FINAL for a reader a while after its end.
 OVER_MS = 30_000
 TRADED = 7
+# How many bars of a series are kept in memory.
+KEPT_BARS = 50
 # One job of the backfill: some markets for some days.
 JOB_MARKETS, JOB_DAYS = 2, 1
 AGAIN_S = 1.0
@@ -98,6 +100,7 @@ class Load:
             task_status.started()
             async with trio.open_nursery() as busy:
                 self._busy = busy.cancel_scope
+                await self._fill()
                 self._start(busy, "screener", self._screen)
                 self._start(busy, "backfill", self._collect)
                 self._start(busy, "engine", self._decide)
@@ -167,6 +170,20 @@ class Load:
             self.post.put(each)
 
     # -- what reads -------------------------------------------------------------------------------------------------
+
+    async def _fill(self) -> None:
+        """Look at the past of each bar that is watched, as a chart would: a series keeps `KEPT_BARS` of them.
+
+        Otherwise those of a minute would become more for most of an hour, like a leak.
+        """
+        async with trio.open_nursery() as nursery:
+            for timeframe, names in (("1m", self.minutes), ("1s", self.seconds)):
+                for name in names:
+                    nursery.start_soon(self._look_back, name, timeframe)
+
+    async def _look_back(self, name: str, timeframe: str) -> None:
+        async with self._call("past"):
+            await self.market.get_candle(name, timeframe, count=KEPT_BARS)
 
     async def _screen(self) -> None:
         won = [name for name in self.names if name.startswith("KRW-")]

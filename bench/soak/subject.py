@@ -21,7 +21,7 @@ from bench.soak.letters import BEGUN, ERROR, LEFT, LOOK, SAMPLE, Post
 from bench.soak.load import Load
 from bench.soak.plan import Plan
 from bench.soak.plants import Planted, planted
-from bench.soak.probes import Lateness, TraceOfMemory, look
+from bench.soak.probes import Lateness, TraceOfMemory, census, look
 from marketpipe import open_pipeline
 from marketpipe.clock import SystemClock
 from marketpipe.status import Status
@@ -128,6 +128,7 @@ def _sampled(load: Load, lateness: Lateness, trace: TraceOfMemory | None) -> dic
     return {
         **load.told(),
         "lag": lateness.told(),
+        "objects": census(),
         "grown": [] if trace is None else trace.told(),
         "cpu_s": sum(psutil.Process().cpu_times()[:2]),
         "pipe": _pipe(load.market.status()),

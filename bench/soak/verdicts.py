@@ -6,6 +6,7 @@ Pure functions of what was sampled, so that a recorded series can be judged agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import attrs
@@ -22,6 +23,9 @@ MEGA = 2**20
 FLOORS = 24
 # After the last fault, what it started may still fail for so long: a block, a back-off, a request that hangs.
 AFTERMATH_S = 25.0
+# How many objects of a type may become more in an hour for certain: so many, or such a share of all of that type.
+OBJECTS_PER_H = 1_000.0
+TYPE_SHARE_PER_H = 0.04
 BY_DESIGN = ("SubscriberLagged",)
 
 
@@ -83,7 +87,7 @@ class Growth:
                 f"allowed {self.allowed_per_h:,.2f})")  # fmt: skip
 
 
-def growths(looks: Sequence[Mapping[str, Any]], plan: Plan) -> list[Growth]:
+def growths(looks: Sequence[Mapping[str, Any]], plan: Plan, samples: Sequence[Mapping[str, Any]] = ()) -> list[Growth]:
     """How everything grows over the part of the run that is judged; nothing of what there are too few looks for."""
     judged = [look for look in looks if look["at_s"] >= plan.warm_s]
     named: dict[str, list[Point]] = {}
@@ -96,7 +100,21 @@ def growths(looks: Sequence[Mapping[str, Any]], plan: Plan) -> list[Growth]:
     found = [_growth(quantity, series(judged, quantity), plan) for quantity in QUANTITIES]
     found += [_growth(attrs.evolve(_OF_A_NAME, name=f"tasks named {name!r}"), points, plan)
               for name, points in named.items()]  # fmt: skip
+    if not plan.is_short:
+        found += _of_types([sample for sample in samples if sample["at_s"] >= plan.warm_s])
     return [growth for growth in found if growth is not None]
+
+
+def _of_types(judged: Sequence[Mapping[str, Any]]) -> Iterator[Growth]:
+    # All blocks together come and go by the hundred thousand, and would hide a leak of a megabyte an hour for many
+    # hours. Of the type that leaks there are few others, or at least as many as before.
+    for name in sorted({name for sample in judged for name in sample["objects"]}):
+        points = [(sample["at_s"], float(sample["objects"].get(name, 0))) for sample in judged]
+        slope = theil_sen(points)
+        if slope is not None:
+            allowed = max(OBJECTS_PER_H, TYPE_SHARE_PER_H * median(count for _, count in points))
+            yield Growth(f"objects named {name!r}", "objects", slope, allowed,
+                         slope.per_s * (points[-1][0] - points[0][0]))  # fmt: skip
 
 
 def series(looks: Sequence[Mapping[str, Any]], quantity: Quantity) -> list[Point]:
