@@ -9,12 +9,13 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo sim test lint format type cov bench conformance soak endure nightly mutate fuzz audit constraints clean
+.PHONY: help demo sim test test-long lint format type cov bench conformance soak endure nightly mutate fuzz audit constraints clean
 
 help:
 	@echo "make demo         everything at once, against a simulated exchange on this machine"
 	@echo "make sim          a simulated exchange on http://127.0.0.1:8600, until Ctrl-C"
-	@echo "make test         all tests"
+	@echo "make test         all tests, but for those that take long"
+	@echo "make test-long    those that take long: benches, a short soak, other clients against the simulator"
 	@echo "make lint         ruff: rules and formatting (make format puts the formatting right)"
 	@echo "make type         mypy --strict, and pyright where it is at hand"
 	@echo "make cov          tests with branch coverage; core/ and the wire decoder must be at 100 %"
@@ -63,7 +64,10 @@ sim: $(VENV)/.installed
 # Two workers: more of them would measure each other's simulators. What is compiled is kept, wherever that is forbidden:
 # some hundred processes are started, and the rewritten asserts of each file are most of the time of collecting it.
 test: $(VENV)/.installed-dev
-	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed-dev
+	PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=ci $(PYTEST) -q -n 2 -m long $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -80,6 +80,7 @@ async def checked_at_once(names):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALONE)
 async def test_a_bench_without_a_network_runs_and_breaks_no_promise(name):
     """In this process."""
@@ -87,6 +88,7 @@ async def test_a_bench_without_a_network_runs_and_breaks_no_promise(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.socket
 @pytest.mark.parametrize("names", FLOODED, ids=" and ".join)
 async def test_benches_of_live_streams_run_and_break_no_promise(names):
@@ -95,18 +97,21 @@ async def test_benches_of_live_streams_run_and_break_no_promise(names):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.socket
 async def test_the_benches_of_collecting_run_and_break_no_promise():
     assert set(await checked_at_once(COLLECTED)) == set(COLLECTED)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.socket
 async def test_the_bench_that_counts_what_is_left_behind_runs_and_breaks_no_promise():
     checked(BY_ITSELF, await BENCHES[BY_ITSELF](TINY))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.socket
 async def test_the_other_benches_run_and_break_no_promise():
     elsewhere = {*ALONE, *COLLECTED, BY_ITSELF}.union(*FLOODED)
@@ -328,6 +333,7 @@ def test_verdicts_add_up():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each.virtual], ids=lambda each: each.name)
 def test_what_goes_wrong_with_a_stream_costs_nothing_but_time(scenario):
     """Nothing lost, doubled or wrong, every hole closed, noticed in time, no limit of the exchange broken."""

@@ -68,6 +68,7 @@ def test_a_bar_of_a_day_that_was_told_is_not_forgotten_before_it_is_judged():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_hours_in_virtual_time_end_green(tmp_path):
     told: list[str] = []
     course = endure(SMALL, tmp_path / "endurance.json", told.append)
@@ -81,6 +82,7 @@ def test_hours_in_virtual_time_end_green(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trade_that_is_lost_now_and_then_is_found():
     course = endure(attrs.evolve(SMALL, days=0.16, lose_every=50), say=lambda line: None)
     assert course.findings.counts.keys() == {"trades"}

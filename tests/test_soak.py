@@ -563,6 +563,7 @@ def soak(out: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads((out / "soak.json").read_text()), done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_short_run_with_a_lost_trade_an_altered_row_and_an_escaped_error_is_red(tmp_path):
     status, told, last = soak(tmp_path, "--no-faults", "--plant", "lose:20", "--plant", "row:3", "--plant", "escape:3")
     assert status == 1
@@ -571,6 +572,7 @@ def test_a_short_run_with_a_lost_trade_an_altered_row_and_an_escaped_error_is_re
     assert {"trades", "rows", "escaped"} <= told["findings"]["counts"].keys()
 
 
+@pytest.mark.long
 def test_a_short_run_of_three_processes_ends_green_and_is_reported(tmp_path):
     status, told, last = soak(tmp_path)
     assert (status, told["findings"]["told"]) == (0, [])

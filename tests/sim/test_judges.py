@@ -22,7 +22,7 @@ from marketpipe.core.timeframes import Timeframe, floor, shift
 from marketpipe.sim import SpawnedSimulator, World, spawn_simulator
 from marketpipe.sim.lexemes import rounded8
 
-pytestmark = [pytest.mark.socket, pytest.mark.slow]
+pytestmark = [pytest.mark.socket, pytest.mark.slow, pytest.mark.long]
 
 DAY_MS = 86_400_000
 # A busy, a middling and a thin market, and one whose book is padded with zeros.

@@ -20,7 +20,7 @@ import trio
 from marketpipe.clock import SystemClock
 from marketpipe.sim import SpawnedSimulator, World, spawn_simulator
 
-pytestmark = [pytest.mark.socket, pytest.mark.slow]
+pytestmark = [pytest.mark.socket, pytest.mark.slow, pytest.mark.long]
 
 SAMPLE = ("KRW-BTC", "KRW-ETH", "KRW-XRP")
 # How many trades of each market a judge wants to see, and how long it waits for that, or for anything: of a whole day
